@@ -1,0 +1,1 @@
+"""Evidence ingest for body-worn cameras: from the dock to secured evidence."""

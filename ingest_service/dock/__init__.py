@@ -1,0 +1,1 @@
+"""The reference docking-station client."""

@@ -1,0 +1,479 @@
+"""Every refusal of the service.
+
+The family tells the dock what to do next:
+
+Rejected         fix the request; the same again is refused again     4xx
+├─ Unauthorized  get a valid token                                    401
+├─ Forbidden     stop; this principal may not                         403
+├─ NotFound      stop; there is no such thing (for this principal)    404
+└─ Conflict      ask for the state, then go on from there             409
+Unavailable      send the same again, later                           503 + Retry-After
+CustodyBroken    stop; a human is paged                               500
+
+Errors carry facts, never status codes: `api/problems.py` holds the only map to HTTP.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import ClassVar
+from uuid import UUID
+
+
+@dataclass(eq=False)
+class IngestError(Exception):
+    """The root; never raised itself."""
+
+    title: ClassVar[str] = "The request failed"
+    detail: ClassVar[str] = ""
+    remedy: ClassVar[str] = "Ask the operator."
+
+    def __str__(self) -> str:
+        return self.detail.format(**self.facts()) if self.detail else self.title
+
+    def facts(self) -> dict[str, object]:
+        """Return what is known of the error, by name: members of the problem document."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(eq=False)
+class Rejected(IngestError):
+    """The request is wrong; the dock fixes it before it sends again."""
+
+
+@dataclass(eq=False)
+class Unavailable(IngestError):
+    """The service cannot now; the dock sends the same again, later. Facts stay inside."""
+
+    remedy: ClassVar[str] = "Send the same request again after Retry-After seconds."
+
+
+@dataclass(eq=False)
+class CustodyBroken(IngestError):
+    """What is stored is not what was acknowledged: the dock stops, a human is paged."""
+
+    remedy: ClassVar[str] = "Keep the recording on the camera; an operator has been told."
+
+
+# --- who is asking -----------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Unauthorized(Rejected):
+    """No usable token."""
+
+    title: ClassVar[str] = "A valid bearer token is needed"
+    detail: ClassVar[str] = "{reason}"
+    remedy: ClassVar[str] = "Send 'Authorization: Bearer <token>' with a fresh, valid token."
+    reason: str
+
+
+@dataclass(eq=False)
+class TokenExpired(Unauthorized):
+    """The token was good once."""
+
+    title: ClassVar[str] = "The token has expired"
+    remedy: ClassVar[str] = "Sign or fetch a new token; GET /v1/time tells the server's clock."
+
+
+@dataclass(eq=False)
+class KeyRevoked(Unauthorized):
+    """The key that signed the token was revoked."""
+
+    title: ClassVar[str] = "The signing key was revoked"
+    remedy: ClassVar[str] = "Stop using this key; ask the operator to register a new one."
+
+
+@dataclass(eq=False)
+class Forbidden(Rejected):
+    """A known principal asks for what it may not."""
+
+    title: ClassVar[str] = "Not allowed"
+    detail: ClassVar[str] = "this token does not grant '{scope}'"
+    remedy: ClassVar[str] = "Stop; use a token that grants the scope named in the detail."
+    scope: str
+
+
+# --- things that are not there -----------------------------------------------------------
+
+
+@dataclass(eq=False)
+class NotFound(Rejected):
+    """There is no such thing, or not for this principal."""
+
+    title: ClassVar[str] = "Not found"
+    remedy: ClassVar[str] = "Check the identifier; do not retry unchanged."
+
+
+@dataclass(eq=False)
+class RouteNotFound(NotFound):
+    """No such path."""
+
+    title: ClassVar[str] = "No such path"
+    detail: ClassVar[str] = "{method} {path} is not part of this API"
+    method: str
+    path: str
+
+
+@dataclass(eq=False)
+class ClipNotFound(NotFound):
+    """No clip of that id is visible to this principal."""
+
+    title: ClassVar[str] = "Unknown clip"
+    detail: ClassVar[str] = "no clip {clip_id}"
+    clip_id: str
+
+
+@dataclass(eq=False)
+class UploadNotFound(NotFound):
+    """No upload of that id is visible to this principal."""
+
+    title: ClassVar[str] = "Unknown upload"
+    detail: ClassVar[str] = "no upload {upload_id}"
+    remedy: ClassVar[str] = "Announce the clip again to learn its upload."
+    upload_id: str
+
+
+@dataclass(eq=False)
+class StationNotFound(NotFound):
+    """No station of that id is registered."""
+
+    title: ClassVar[str] = "Unknown station"
+    detail: ClassVar[str] = "no station {station_id}"
+    station_id: str
+
+
+@dataclass(eq=False)
+class UploadGone(Rejected):
+    """The upload was here: it expired, was terminated, or lost its stored bytes."""
+
+    title: ClassVar[str] = "The upload is gone"
+    detail: ClassVar[str] = "upload {upload_id} is {state}"
+    remedy: ClassVar[str] = "Announce the clip again and send it from the first byte."
+    upload_id: UUID
+    state: str
+
+
+@dataclass(eq=False)
+class ContentGone(Rejected):
+    """The clip has no bytes (any more, or yet)."""
+
+    title: ClassVar[str] = "The clip has no content to read"
+    detail: ClassVar[str] = "clip {clip_id} is {state}"
+    remedy: ClassVar[str] = "Ask for the clip's state; content is readable once it is sealed."
+    clip_id: UUID
+    state: str
+
+
+# --- the request does not fit the state --------------------------------------------------
+
+
+@dataclass(eq=False)
+class Conflict(Rejected):
+    """The request does not fit what is already recorded."""
+
+    title: ClassVar[str] = "Conflict with what is recorded"
+    remedy: ClassVar[str] = "Ask for the current state and go on from there."
+
+
+@dataclass(eq=False)
+class OffsetMismatch(Conflict):
+    """The bytes do not start where the upload ends; the dock resumes from expected_offset."""
+
+    title: ClassVar[str] = "Wrong offset"
+    detail: ClassVar[str] = "the request starts at {provided_offset}, the upload ends at {expected_offset}"
+    remedy: ClassVar[str] = "Resume from expected_offset."
+    expected_offset: int
+    provided_offset: int
+
+
+@dataclass(eq=False)
+class ChunkConflict(Conflict):
+    """Another content is recorded (or being sent) for this chunk index."""
+
+    title: ClassVar[str] = "The chunk was already stored with other content"
+    detail: ClassVar[str] = "chunk {index} is held with another digest"
+    remedy: ClassVar[str] = "Stop: the recording on the camera is not the one that was announced."
+    index: int
+
+
+@dataclass(eq=False)
+class AnnouncementConflict(Conflict):
+    """The same identity was announced before, with other content."""
+
+    title: ClassVar[str] = "This recording was announced before with other content"
+    detail: ClassVar[str] = "clip {clip_id} holds this identity; it differs in: {differs_in}"
+    remedy: ClassVar[str] = "Stop; an operator decides which announcement is right."
+    clip_id: UUID
+    differs_in: str
+
+
+@dataclass(eq=False)
+class ChunksMissing(Conflict):
+    """The clip cannot be sealed: chunks are missing."""
+
+    title: ClassVar[str] = "Chunks are missing"
+    detail: ClassVar[str] = "{missing_count} chunks are missing"
+    remedy: ClassVar[str] = "Send the chunks in `missing`, then seal again."
+    missing_count: int
+    missing: list[list[int]]
+
+
+@dataclass(eq=False)
+class SurfaceMismatch(Conflict):
+    """An upload begun by one protocol cannot go on by the other."""
+
+    title: ClassVar[str] = "The upload was begun by another protocol"
+    detail: ClassVar[str] = "upload {upload_id} goes on by the {surface} protocol"
+    remedy: ClassVar[str] = "Go on with the protocol that sent the first byte."
+    upload_id: UUID
+    surface: str
+
+
+@dataclass(eq=False)
+class UploadClosed(Conflict):
+    """Nothing more is written to this upload: it is complete."""
+
+    title: ClassVar[str] = "The upload is complete"
+    detail: ClassVar[str] = "upload {upload_id} is {state}"
+    remedy: ClassVar[str] = "Send nothing more; ask for the clip's receipt."
+    upload_id: UUID
+    state: str
+
+
+@dataclass(eq=False)
+class UploadBusy(Conflict):
+    """Another request holds the upload, or it is being finished; asking again soon works."""
+
+    title: ClassVar[str] = "The upload is busy"
+    detail: ClassVar[str] = "upload {upload_id} is busy: {reason}"
+    remedy: ClassVar[str] = "Ask for the offset again in a second."
+    upload_id: UUID
+    reason: str
+
+
+@dataclass(eq=False)
+class TakenOver(Conflict):
+    """A newer request took this upload while this one was sending."""
+
+    title: ClassVar[str] = "A newer request took over this upload"
+    detail: ClassVar[str] = "upload {upload_id} was taken over"
+    remedy: ClassVar[str] = "Ask for the offset before sending again."
+    upload_id: UUID
+
+
+@dataclass(eq=False)
+class TerminationRefused(Rejected):
+    """Evidence is not deleted by the one who brought it."""
+
+    title: ClassVar[str] = "A complete upload is evidence and cannot be terminated"
+    detail: ClassVar[str] = "upload {upload_id} is {state}"
+    remedy: ClassVar[str] = "Nothing to do: retention decides when evidence is erased."
+    upload_id: UUID
+    state: str
+
+
+# --- the request is malformed ------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class InvalidRequest(Rejected):
+    """Body or parameters are not of the documented shape."""
+
+    title: ClassVar[str] = "The request is not of the documented shape"
+    detail: ClassVar[str] = "{reason}"
+    remedy: ClassVar[str] = "Fix the fields named in the detail; /openapi.json documents the shape."
+    reason: str
+
+
+@dataclass(eq=False)
+class InvalidHeader(Rejected):
+    """A header is missing or cannot be read."""
+
+    title: ClassVar[str] = "A header is missing or malformed"
+    detail: ClassVar[str] = "{header}: {reason}"
+    remedy: ClassVar[str] = "Fix the header named in the detail."
+    header: str
+    reason: str
+
+
+@dataclass(eq=False)
+class InvalidCursor(Rejected):
+    """The cursor was not made by this service."""
+
+    title: ClassVar[str] = "The cursor cannot be read"
+    detail: ClassVar[str] = "the cursor was not made by this list"
+    remedy: ClassVar[str] = "Start again without a cursor."
+
+
+@dataclass(eq=False)
+class UnknownDigestAlgorithm(Rejected):
+    """None of the offered digest algorithms is known."""
+
+    title: ClassVar[str] = "Unknown digest algorithm"
+    detail: ClassVar[str] = "{offered} is not served; served: {served}"
+    remedy: ClassVar[str] = "Send a digest in one of the served algorithms."
+    offered: str
+    served: str
+
+
+@dataclass(eq=False)
+class UnsupportedContentType(Rejected):
+    """The body is not of the type that this path takes."""
+
+    title: ClassVar[str] = "Unsupported content type"
+    detail: ClassVar[str] = "this path takes {expected}"
+    remedy: ClassVar[str] = "Set Content-Type to the type named in the detail."
+    expected: str
+
+
+@dataclass(eq=False)
+class UnsupportedProtocolVersion(Rejected):
+    """The tus version is missing or not served."""
+
+    title: ClassVar[str] = "Unsupported tus version"
+    detail: ClassVar[str] = "Tus-Resumable must be {served}"
+    remedy: ClassVar[str] = "Send 'Tus-Resumable: 1.0.0'."
+    served: str
+
+
+@dataclass(eq=False)
+class MethodNotAllowed(Rejected):
+    """The path exists, the method does not."""
+
+    title: ClassVar[str] = "Method not allowed"
+    detail: ClassVar[str] = "{method} is not allowed here"
+    remedy: ClassVar[str] = "Use a method named in the Allow header."
+    method: str
+
+
+@dataclass(eq=False)
+class ChunkIndexOutOfRange(Rejected):
+    """There is no such chunk in the plan."""
+
+    title: ClassVar[str] = "No such chunk"
+    detail: ClassVar[str] = "chunk {index} is outside 0..{last_index}"
+    remedy: ClassVar[str] = "Cut the clip by the chunk_bytes of the announcement's answer."
+    index: int
+    last_index: int
+
+
+@dataclass(eq=False)
+class ChunkMisshapen(Rejected):
+    """The body is not as long as the plan says."""
+
+    title: ClassVar[str] = "Wrong chunk length"
+    detail: ClassVar[str] = "expected {expected_bytes} bytes, received {received_bytes}"
+    remedy: ClassVar[str] = "Send exactly expected_bytes; only the last chunk is short."
+    expected_bytes: int
+    received_bytes: int
+
+
+@dataclass(eq=False)
+class ChunkCorrupted(Rejected):
+    """The bytes do not have the digest that was sent with them; nothing was stored."""
+
+    title: ClassVar[str] = "The bytes do not match their digest"
+    detail: ClassVar[str] = "the content differs from its declared SHA-256"
+    remedy: ClassVar[str] = "Read the bytes again from the camera and send them again."
+
+
+@dataclass(eq=False)
+class LengthExceeded(Rejected):
+    """More bytes than the upload's declared length; nothing beyond it was stored."""
+
+    title: ClassVar[str] = "More bytes than were declared"
+    detail: ClassVar[str] = "the upload is {length_bytes} bytes long"
+    remedy: ClassVar[str] = "Send no byte beyond the declared length."
+    length_bytes: int
+
+
+@dataclass(eq=False)
+class ClipTooLarge(Rejected):
+    """The announced clip is larger than this service takes."""
+
+    title: ClassVar[str] = "The clip is too large"
+    detail: ClassVar[str] = "{size_bytes} bytes announced, at most {size_bytes_max} are taken"
+    remedy: ClassVar[str] = "Split the recording into segments, or ask the operator to raise the limit."
+    size_bytes: int
+    size_bytes_max: int
+
+
+@dataclass(eq=False)
+class BodyTooLarge(Rejected):
+    """A JSON body or header is larger than any honest one."""
+
+    title: ClassVar[str] = "The request body is too large"
+    detail: ClassVar[str] = "at most {bytes_max} bytes are taken here"
+    remedy: ClassVar[str] = "Send less; footage belongs into chunks."
+    bytes_max: int
+
+
+@dataclass(eq=False)
+class RangeUnsatisfiable(Rejected):
+    """The asked-for range lies outside the clip."""
+
+    title: ClassVar[str] = "The range lies outside the clip"
+    detail: ClassVar[str] = "the clip is {size_bytes} bytes long"
+    remedy: ClassVar[str] = "Ask for a range inside the clip."
+    size_bytes: int
+
+
+@dataclass(eq=False)
+class BodyStalled(Rejected):
+    """The body stopped arriving; what had arrived of a tus upload is kept."""
+
+    title: ClassVar[str] = "The body stopped arriving"
+    detail: ClassVar[str] = "no byte for {timeout_s} seconds"
+    remedy: ClassVar[str] = "Ask for the offset, then send the rest."
+    timeout_s: float
+
+
+# --- later ------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class VaultUnavailable(Unavailable):
+    """S3 gave up; the write may or may not have happened, and nothing was counted."""
+
+    title: ClassVar[str] = "Evidence storage is not answering"
+    reason: str = ""
+
+
+@dataclass(eq=False)
+class LedgerUnavailable(Unavailable):
+    """Postgres gave up; the statement may or may not have committed."""
+
+    title: ClassVar[str] = "The ledger is not answering"
+    reason: str = ""
+
+
+@dataclass(eq=False)
+class ShuttingDown(Unavailable):
+    """This process is going away; another takes the request."""
+
+    title: ClassVar[str] = "This server is shutting down"
+
+
+@dataclass(eq=False)
+class VaultFull(Unavailable):
+    """There is no space left in the evidence storage."""
+
+    title: ClassVar[str] = "Evidence storage is full"
+    remedy: ClassVar[str] = "Keep the recording; operators were told. Try again much later."
+
+
+# --- broken ------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class StoredBytesLost(CustodyBroken):
+    """Acknowledged bytes are not in the vault any more."""
+
+    title: ClassVar[str] = "Acknowledged bytes are missing from storage"
+    detail: ClassVar[str] = "{reason}"
+    reason: str
+
+
+def public_facts(error: IngestError) -> Mapping[str, object]:
+    """Return what a caller may see of an error: facts for Rejected, nothing for the others."""
+    return error.facts() if isinstance(error, Rejected) else {}

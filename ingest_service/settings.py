@@ -1,0 +1,157 @@
+"""Every knob of the service: one frozen object, built once where the process starts."""
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "INGEST_"
+
+
+class Settings(BaseSettings):
+    """Settings from INGEST_* environment variables; a misspelt one stops the start."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    # --- addresses -------------------------------------------------------------------
+    base_url: str = Field(
+        default="http://127.0.0.1:8080",
+        description="How docks reach this service; the origin of every absolute URL it hands out.",
+    )
+    ledger_dsn: SecretStr = Field(description="Postgres of the ledger, as the service role.")
+    ledger_connections_max: int = Field(
+        default=10, ge=2, le=200, description="Connections per process; more only queue in Postgres."
+    )
+    ledger_statement_timeout_s: float = Field(
+        default=10, gt=0, le=600, description="A statement that takes longer is given up."
+    )
+    vault_endpoint: str = Field(description="URL of the S3-compatible storage.")
+    vault_region: str = Field(default="us-east-1", description="Region used in signatures.")
+    vault_bucket: str = Field(min_length=3, description="Bucket that holds the evidence.")
+    vault_access_key: SecretStr = Field(description="S3 access key id.")
+    vault_secret_key: SecretStr = Field(description="S3 secret access key.")
+    vault_checks_sha256: Literal["probe", "yes", "no"] = Field(
+        default="probe",
+        description="Whether the store refuses bytes that do not match x-amz-checksum-sha256; "
+        "'probe' asks it at start-up. If not, chunks are hashed twice.",
+    )
+    vault_connections_max: int = Field(
+        default=128, ge=1, le=10_000, description="Open requests to the store per process."
+    )
+    vault_timeout_s: float = Field(
+        default=60, gt=0, le=3600, description="A silent request to the store is given up."
+    )
+    vault_attempts: int = Field(
+        default=3, ge=1, le=10, description="Tries of a request whose bytes are still in memory."
+    )
+
+    # --- keys ------------------------------------------------------------------------
+    signing_key_file: Path = Field(
+        description="Ed25519 private key (PEM, mode 0600) that signs receipts."
+    )
+    signing_key_name: str = Field(
+        default="ingest.local/custody", description="Name of the key in its C2SP verifier key."
+    )
+    jwks: str | None = Field(
+        default=None,
+        description="File path or https URL of the JSON Web Key Set that service tokens are "
+        "checked against. Unset: no service tokens are accepted.",
+    )
+    token_issuer: str | None = Field(default=None, description="Required `iss` of service tokens.")
+    token_audience: str = Field(default="ingest", description="Required `aud` of every token.")
+    token_leeway_s: int = Field(
+        default=30, ge=0, le=300, description="Clock difference that is forgiven in tokens."
+    )
+    station_token_lifetime_max_s: int = Field(
+        default=3600, ge=60, description="Longest `exp - iat` that a station may sign for itself."
+    )
+
+    # --- uploads ---------------------------------------------------------------------
+    part_bytes: int = Field(
+        default=8 * 1024 * 1024,
+        ge=5 * 1024 * 1024,
+        le=1024 * 1024 * 1024,
+        description="Grid of S3 parts and size of a native chunk; S3 wants at least 5 MiB.",
+    )
+    clip_bytes_max: int = Field(
+        default=256 * 1024**3, ge=1, description="Longer clips are refused at the announcement."
+    )
+    upload_expires_after_s: int = Field(
+        default=7 * 24 * 3600, ge=60, description="An upload without progress this long is abandoned."
+    )
+    body_stall_timeout_s: float = Field(
+        default=30, gt=0, description="A request body that is silent this long is cut."
+    )
+    take_over_wait_s: float = Field(
+        default=0.6,
+        ge=0,
+        le=10,
+        description="How long a newcomer waits for the interrupted holder to store its prefix.",
+    )
+    replay_bytes_max: int = Field(
+        default=64 * 1024 * 1024,
+        ge=0,
+        description="Memory per process for bytes kept until S3 has them, so that a cut connection "
+        "keeps its prefix and a failed S3 request is retried.",
+    )
+    finish_wait_s: float = Field(
+        default=20, ge=0, description="How long a sealing request waits before it answers 202."
+    )
+
+    # --- serving ---------------------------------------------------------------------
+    host: str = Field(default="127.0.0.1", description="Address that `ingest serve` binds.")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port that `ingest serve` binds.")
+    workers: int = Field(default=1, ge=1, le=64, description="API processes on this machine.")
+    backlog: int = Field(default=4096, ge=1, description="Connections waiting to be accepted.")
+    keep_alive_s: int = Field(default=75, ge=1, description="Idle connections are kept this long.")
+    drain_timeout_s: int = Field(
+        default=30, ge=1, description="After SIGTERM, uploads in flight may run this long."
+    )
+    json_bytes_max: int = Field(
+        default=256 * 1024, ge=1024, description="Larger JSON bodies are refused."
+    )
+    metrics_dir: Path | None = Field(
+        default=None,
+        description="Folder shared by the API processes for their metrics; set by `ingest serve` "
+        "itself when unset.",
+    )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="'json': one object per line; 'console': for people."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lines below this level are dropped."
+    )
+
+    # --- jobs ------------------------------------------------------------------------
+    job_interval_s: float = Field(
+        default=1.0, gt=0, le=3600, description="How often `ingest work` looks for work unasked."
+    )
+    read_back_concurrency: int = Field(
+        default=2, ge=1, le=64, description="Objects re-read at once by `ingest work`."
+    )
+    worker_stale_after_s: float = Field(
+        default=30, gt=0, description="/readyz complains when `ingest work` was silent this long."
+    )
+
+    @model_validator(mode="after")
+    def _base_url_is_an_origin(self) -> Self:
+        if not self.base_url.startswith(("http://", "https://")) or self.base_url.endswith("/"):
+            message = "INGEST_BASE_URL is scheme://host[:port][/prefix] without a trailing slash"
+            raise ValueError(message)
+        return self
+
+
+def load_settings() -> Settings:
+    """Build the settings from the environment.
+
+    Raises:
+        ValueError: a variable is missing, out of bounds, or an INGEST_* name is unknown.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        message = f"unknown settings: {', '.join(unknown)}"
+        raise ValueError(message)
+    return Settings()

@@ -1,0 +1,1 @@
+"""Load, cost and capacity: the judge, not the judged."""

@@ -1,0 +1,1 @@
+"""The ledger's schema: numbered, forward-only SQL, applied by dbmate."""

@@ -1,0 +1,1 @@
+"""What outsiders rely on: request and response bodies."""

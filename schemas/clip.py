@@ -1,0 +1,88 @@
+"""Clips as downstream services see them."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from schemas.announcement import ClipState, ClockState, EvidentialState, Sha256Hex
+
+
+class Clip(BaseModel):
+    """Current metadata of one clip."""
+
+    clip_id: UUID
+    state: ClipState
+    device_serial: str
+    recording_id: str
+    segment_no: int
+    device_recording_seq: int | None
+    duplicate_of: UUID | None
+    station_id: str
+    site_id: str
+    borough: str
+    size_bytes: int | None
+    received_bytes: int | None = Field(description="Durable bytes while receiving.")
+    flags: list[str]
+    clock_state: ClockState
+    clock_offset_ms: int | None
+    clock_uncertainty_ms: int | None
+    started_at: datetime | None = Field(description="By the device's clock, as received.")
+    ended_at: datetime | None
+    started_at_corrected: datetime | None = Field(description="started_at plus the measured offset.")
+    announced_at: datetime
+    sealed_at: datetime | None
+    secured_at: datetime | None
+    released_at: datetime | None
+    officer_id: str | None
+    incident_id: str | None
+    crime_ref: str | None
+    category: str | None
+    evidential_state: EvidentialState
+    title: str | None
+    sha256: Sha256Hex | None
+    sha256_device: Sha256Hex | None
+    sha256_readback: Sha256Hex | None
+    quarantine_reason: str | None
+    is_held: bool
+    erase_due_at: datetime | None
+
+
+class ClipDetail(Clip):
+    """One clip with everything that was received and how it is stored."""
+
+    announcement: dict[str, Any] = Field(description="Raw metadata as received, never changed.")
+    bucket: str | None
+    object_key: str | None
+    object_version: str | None
+    manifest: dict[str, Any] | None = Field(description="Parts as stored; set at the seal.")
+    event_count: int
+
+
+class ClipPage(BaseModel):
+    """A page of clips, newest announcement first."""
+
+    clips: list[Clip]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null: the end.")
+
+
+class CustodyEvent(BaseModel):
+    """One link of a clip's chain of custody."""
+
+    event_id: UUID
+    clip_id: UUID | None
+    clip_seq: int | None
+    type: str
+    recorded_at: datetime
+    leaf: dict[str, Any] = Field(description="The event, decoded.")
+    leaf_text: str = Field(description="The exact bytes that are hashed and chained, as text.")
+    leaf_hash: Sha256Hex = Field(description="SHA-256 of a zero byte and the leaf (RFC 6962).")
+
+
+class CustodyTrail(BaseModel):
+    """A clip's events in order; `prev` in each leaf is the hash of the one before."""
+
+    clip_id: UUID
+    events: list[CustodyEvent]
+    next_after: int | None = Field(description="Pass as `after` for the next page; null: the end.")

@@ -1,0 +1,44 @@
+"""What a camera says it holds."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from schemas.announcement import Count, Identifier, Integer, ShortText
+
+
+class HeldRecording(BaseModel):
+    """One recording that is still on the camera."""
+
+    model_config = ConfigDict(extra="allow")
+
+    recording_id: Identifier
+    segment_no: int = Field(default=0, ge=0)
+    device_recording_seq: Count | None = None
+    size_bytes: Count | None = None
+
+
+class DeviceManifest(BaseModel):
+    """Reported at dock contact: completeness and evidence at risk are computed from it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    docked_at: AwareDatetime | None = None
+    bay_no: int | None = Field(default=None, ge=0)
+    firmware_version: ShortText | None = None
+    storage_used_pct: float | None = Field(default=None, ge=0, le=100)
+    clock_offset_ms: Integer | None = None
+    clock_uncertainty_ms: Count | None = None
+    first_recording_seq: Count | None = None
+    last_recording_seq: Count | None = None
+    recordings: Annotated[list[HeldRecording], Field(max_length=10_000)] = []
+
+
+class ReportedManifest(BaseModel):
+    """The manifest was recorded."""
+
+    manifest_id: UUID
+    reported_at: datetime
+    unknown: list[HeldRecording] = Field(description="Held by the camera, not announced here yet.")
