@@ -1,0 +1,89 @@
+"""Connections to Postgres, and the one place where its errors become ours."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from ingest_service.errors import LedgerUnavailable
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+# What asyncpg raises when the server, the network or the pool is the trouble, not the statement.
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+)
+
+
+async def _keep_session(_connection: Connection) -> None:
+    """Skip asyncpg's reset query: no statement of ours leaves anything in the session."""
+
+
+async def open_pool(
+    dsn: str, *, connections_max: int, statement_timeout_s: float, connections_min: int = 1
+) -> Pool:
+    """Open a pool of connections.
+
+    Raises:
+        LedgerUnavailable: Postgres does not answer or refuses the login.
+    """
+    try:
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=connections_min,
+            max_size=connections_max,
+            command_timeout=statement_timeout_s,
+            max_inactive_connection_lifetime=300,
+            reset=_keep_session,
+            server_settings={"application_name": "ingest", "timezone": "UTC"},
+        )
+    except (*_UNAVAILABLE, asyncpg.PostgresError) as error:
+        raise LedgerUnavailable(_reason(error)) from error
+
+
+@asynccontextmanager
+async def reading(pool: Pool) -> AsyncIterator[Connection]:
+    """Lend a connection for single statements, each its own transaction.
+
+    Await only ledger functions inside: a connection never waits for a dock or for S3.
+
+    Raises:
+        LedgerUnavailable: the statement may or may not have run.
+    """
+    try:
+        async with pool.acquire() as connection:
+            yield connection
+    except _UNAVAILABLE as error:
+        raise LedgerUnavailable(_reason(error)) from error
+
+
+@asynccontextmanager
+async def writing(pool: Pool) -> AsyncIterator[Connection]:
+    """Lend a connection inside one transaction, committed when the block ends.
+
+    Raises:
+        LedgerUnavailable: the transaction may or may not have committed.
+    """
+    try:
+        async with pool.acquire() as connection, connection.transaction():
+            yield connection
+    except _UNAVAILABLE as error:
+        raise LedgerUnavailable(_reason(error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    # Leaving a transaction on a lost connection raises InterfaceError over the real cause.
+    cause = error.__context__ if isinstance(error, asyncpg.InterfaceError) else None
+    shown = cause or error
+    return f"{type(shown).__name__}: {shown}"
