@@ -1,0 +1,93 @@
+"""The release receipt: what is signed, and how a dock checks it before it may erase."""
+
+import base64
+import binascii
+import json
+from typing import Final
+
+from pydantic import ValidationError
+
+from ingest_service.domain.note import NoteInvalid, parse_verifier_key, verify_signature
+from schemas.receipt import Receipt, SecuredFacts
+
+SECURED_TYPE: Final = "clip.secured"
+
+# Separates receipts from whatever else the same key signs: no checkpoint is ever a receipt.
+_PREFIX: Final = b"ingest release receipt v1\n"
+
+
+class ReceiptInvalid(ValueError):
+    """The receipt proves nothing; the camera keeps its copy. The message says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def signed_message(leaf: bytes) -> bytes:
+    """Return the exact bytes that a receipt's signature covers."""
+    return _PREFIX + leaf
+
+
+def make_receipt(leaf: bytes, signer_name: str, key_id: str, signature: bytes) -> Receipt:
+    """Put a `clip.secured` leaf and the signature over `signed_message(leaf)` into one body."""
+    return Receipt(
+        leaf=leaf.decode(),
+        key_name=signer_name,
+        key_id=key_id,
+        signature=base64.b64encode(signature).decode(),
+    )
+
+
+def verify_receipt(receipt: Receipt, verifier_key: str) -> SecuredFacts:
+    """Check a receipt under a pinned verifier key and return what it proves. Needs no network.
+
+    Whoever erases compares `sha256` and `size_bytes` with its own file afterwards: a receipt
+    proves that a clip is safe, not that it is this clip.
+
+    Raises:
+        ReceiptInvalid: another key, a changed byte, or a statement of something else.
+    """
+    leaf = receipt.leaf.encode("utf-8", "surrogatepass")
+    try:
+        key = parse_verifier_key(verifier_key)
+        if (receipt.key_name, receipt.key_id) != (key.name, key.key_id):
+            message = f"signed by {receipt.key_name}+{receipt.key_id}, which is not the pinned key"
+            raise ReceiptInvalid(message)
+        verify_signature(
+            key, signed_message(leaf), base64.b64decode(receipt.signature, validate=True)
+        )
+    except NoteInvalid as error:
+        raise ReceiptInvalid(str(error)) from error
+    except binascii.Error as error:
+        message = "the signature is not base64"
+        raise ReceiptInvalid(message) from error
+    return _secured_facts(leaf)
+
+
+def _secured_facts(leaf: bytes) -> SecuredFacts:
+    """Read the facts of a leaf whose signature is good.
+
+    Raises:
+        ReceiptInvalid: the leaf is no `clip.secured` event, or the read-back found other bytes.
+    """
+    try:
+        event = json.loads(leaf)
+    except (ValueError, RecursionError) as error:
+        message = "the signed leaf is not JSON"
+        raise ReceiptInvalid(message) from error
+    if not isinstance(event, dict) or event.get("type") != SECURED_TYPE:
+        message = f"the signed leaf is not a {SECURED_TYPE} event"
+        raise ReceiptInvalid(message)
+    try:
+        facts = SecuredFacts.model_validate(event.get("facts"))
+    except ValidationError as error:
+        message = "the signed leaf does not hold the facts of a secured clip"
+        raise ReceiptInvalid(message) from error
+    if event.get("clip_id", str(facts.clip_id)) != str(facts.clip_id):
+        message = "the signed leaf names two clips"
+        raise ReceiptInvalid(message)
+    if facts.sha256 != facts.sha256_readback:
+        message = "the bytes read back from storage are not the bytes received"
+        raise ReceiptInvalid(message)
+    return facts
