@@ -21,10 +21,16 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class StoredPart:
-    """One part of a multipart upload: number counts from 1, etag without quotes."""
+    """One part of a multipart upload.
+
+    number  counts from 1
+    etag    the store's tag, without quotes
+    sha256  32 raw bytes, where the part was stored with its digest
+    """
 
     number: int
     etag: str
+    sha256: bytes | None = None
 
 
 class Body(Protocol):
@@ -86,8 +92,13 @@ class Vault(Protocol):
         """
         ...
 
-    async def open_multipart(self, key: str) -> str:
-        """Open a multipart upload and return its id. Each call opens another one."""
+    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
+        """Open a multipart upload and return its id. Each call opens another one.
+
+        `with_sha256`: every part will come with `body.sha256`. S3 wants to know that up front:
+        AWS refuses a part with a digest in an upload opened without, and the other way round;
+        and `complete_multipart` then needs the digest of every part.
+        """
         ...
 
     async def put_part(self, key: str, multipart_id: str, part_number: int, body: Body) -> StoredPart:
