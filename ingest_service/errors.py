@@ -164,6 +164,16 @@ class ContentGone(Rejected):
     state: str
 
 
+@dataclass(eq=False)
+class StationKeyNotFound(NotFound):
+    """No station key of that id is registered."""
+
+    title: ClassVar[str] = "Unknown station key"
+    detail: ClassVar[str] = "no station key {key_id}"
+    remedy: ClassVar[str] = "List the keys; an id is the key's RFC 7638 thumbprint."
+    key_id: str
+
+
 # --- the request does not fit the state --------------------------------------------------
 
 
@@ -180,7 +190,9 @@ class OffsetMismatch(Conflict):
     """The bytes do not start where the upload ends; the dock resumes from expected_offset."""
 
     title: ClassVar[str] = "Wrong offset"
-    detail: ClassVar[str] = "the request starts at {provided_offset}, the upload ends at {expected_offset}"
+    detail: ClassVar[str] = (
+        "the request starts at {provided_offset}, the upload ends at {expected_offset}"
+    )
     remedy: ClassVar[str] = "Resume from expected_offset."
     expected_offset: int
     provided_offset: int
@@ -262,6 +274,29 @@ class TakenOver(Conflict):
 
 
 @dataclass(eq=False)
+class StationConflict(Conflict):
+    """The station is registered already, in another place; clips were recorded under that one."""
+
+    title: ClassVar[str] = "The station is registered in another place"
+    detail: ClassVar[str] = "station {station_id} is at site {site_id}, borough {borough}"
+    remedy: ClassVar[str] = "Register a station that moved under a new id."
+    station_id: str
+    site_id: str
+    borough: str
+
+
+@dataclass(eq=False)
+class StationKeyConflict(Conflict):
+    """The key is registered already, for another station or revoked; nothing was changed."""
+
+    title: ClassVar[str] = "The key cannot be registered"
+    detail: ClassVar[str] = "key {key_id} {reason}"
+    remedy: ClassVar[str] = "Make a new key; a key belongs to one station and is never revived."
+    key_id: str
+    reason: str
+
+
+@dataclass(eq=False)
 class TerminationRefused(Rejected):
     """Evidence is not deleted by the one who brought it."""
 
@@ -282,6 +317,16 @@ class InvalidRequest(Rejected):
     title: ClassVar[str] = "The request is not of the documented shape"
     detail: ClassVar[str] = "{reason}"
     remedy: ClassVar[str] = "Fix the fields named in the detail; /openapi.json documents the shape."
+    reason: str
+
+
+@dataclass(eq=False)
+class MalformedBody(Rejected):
+    """The body cannot be read at all: no JSON, not UTF-8, cut short."""
+
+    title: ClassVar[str] = "The body cannot be read"
+    detail: ClassVar[str] = "{reason}"
+    remedy: ClassVar[str] = "Send one JSON document in UTF-8."
     reason: str
 
 
@@ -393,7 +438,9 @@ class ClipTooLarge(Rejected):
 
     title: ClassVar[str] = "The clip is too large"
     detail: ClassVar[str] = "{size_bytes} bytes announced, at most {size_bytes_max} are taken"
-    remedy: ClassVar[str] = "Split the recording into segments, or ask the operator to raise the limit."
+    remedy: ClassVar[str] = (
+        "Split the recording into segments, or ask the operator to raise the limit."
+    )
     size_bytes: int
     size_bytes_max: int
 
