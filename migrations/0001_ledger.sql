@@ -44,6 +44,7 @@ CREATE TABLE directory_entries (
 CREATE TABLE clips (
     clip_id              uuid        NOT NULL,
     state                text        NOT NULL DEFAULT 'receiving',
+    upload_id            uuid        NOT NULL, -- the present attempt to bring it in
     -- raw: as received, never changed
     device_serial        text        NOT NULL,
     recording_id         text        NOT NULL,
@@ -122,6 +123,7 @@ CREATE INDEX clips_borough_idx ON clips (borough, clip_id);
 CREATE INDEX clips_category_idx ON clips (category, clip_id) WHERE category IS NOT NULL;
 CREATE INDEX clips_crime_ref_idx ON clips (crime_ref, clip_id) WHERE crime_ref IS NOT NULL;
 CREATE INDEX clips_incident_idx ON clips (incident_id, clip_id) WHERE incident_id IS NOT NULL;
+CREATE INDEX clips_upload_idx ON clips (upload_id);
 CREATE INDEX clips_read_back_idx ON clips (sealed_at) WHERE state = 'sealed';
 
 CREATE TABLE uploads (
@@ -141,6 +143,8 @@ CREATE TABLE uploads (
     multipart_id        text,
     tus_metadata        text,
     failure             text,
+    -- a writer was overtaken or died: something nobody completes with may lie in the vault
+    sweep_after         timestamptz,
     opened_at           timestamptz NOT NULL,
     expires_at          timestamptz NOT NULL,
     finish_after        timestamptz,
@@ -157,6 +161,7 @@ CREATE TABLE uploads (
 ) WITH (fillfactor = 70);
 CREATE INDEX uploads_clip_idx ON uploads (clip_id);
 CREATE INDEX uploads_finishing_idx ON uploads (finish_after) WHERE state = 'finishing';
+CREATE INDEX uploads_sweep_idx ON uploads (sweep_after) WHERE sweep_after IS NOT NULL;
 CREATE INDEX uploads_expiry_idx ON uploads (expires_at) WHERE state = 'open';
 
 -- A claimed part has no etag yet. Rows are folded into clips.manifest when the clip is sealed.
@@ -210,6 +215,21 @@ CREATE TABLE custody_events (
 CREATE INDEX custody_events_device_idx
     ON custody_events (device_serial, event_id) WHERE device_serial IS NOT NULL;
 CREATE INDEX custody_events_actor_idx ON custody_events (actor_id, event_id);
+
+-- What one statement hands over as an array. It has its own type, not the table's row type, so
+-- that running code survives a new column.
+CREATE TYPE custody_link AS (
+    event_id      uuid,
+    clip_id       uuid,
+    clip_seq      integer,
+    type          text,
+    recorded_at   timestamptz,
+    actor_kind    text,
+    actor_id      text,
+    device_serial text,
+    leaf          bytea,
+    leaf_hash     bytea
+);
 
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -6,14 +6,23 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Identifier = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
 ShortText = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Integer = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 
 ClipState = Literal[
-    "receiving", "finishing", "sealed", "secured", "quarantined", "expired", "erase_pending", "erased"
+    "receiving",
+    "finishing",
+    "sealed",
+    "secured",
+    "quarantined",
+    "expired",
+    "erase_pending",
+    "erased",
 ]
 ClockState = Literal["synced", "free_running", "not_set", "implausible"]
 EvidentialState = Literal["unclassified", "non_evidential", "evidential", "policing_purpose"]

@@ -30,7 +30,9 @@ class Clip(BaseModel):
     clock_uncertainty_ms: int | None
     started_at: datetime | None = Field(description="By the device's clock, as received.")
     ended_at: datetime | None
-    started_at_corrected: datetime | None = Field(description="started_at plus the measured offset.")
+    started_at_corrected: datetime | None = Field(
+        description="started_at plus the measured offset."
+    )
     announced_at: datetime
     sealed_at: datetime | None
     secured_at: datetime | None
@@ -64,7 +66,9 @@ class ClipPage(BaseModel):
     """A page of clips, newest announcement first."""
 
     clips: list[Clip]
-    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null: the end.")
+    next_cursor: str | None = Field(
+        description="Pass as `cursor` for the next page; null: the end."
+    )
 
 
 class CustodyEvent(BaseModel):

@@ -1,5 +1,6 @@
 """Connections to Postgres, and the one place where its errors become ours."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
@@ -45,11 +46,18 @@ async def open_pool(
             max_size=connections_max,
             command_timeout=statement_timeout_s,
             max_inactive_connection_lifetime=300,
+            init=_prepare_session,
             reset=_keep_session,
             server_settings={"application_name": "ingest", "timezone": "UTC"},
         )
     except (*_UNAVAILABLE, asyncpg.PostgresError) as error:
         raise LedgerUnavailable(_reason(error)) from error
+
+
+async def _prepare_session(connection: Connection) -> None:
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
+    )
 
 
 @asynccontextmanager

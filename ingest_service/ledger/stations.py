@@ -1,6 +1,5 @@
 """Stations and the public keys with which they prove themselves."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -114,7 +113,7 @@ async def ensure_station_key(
         StationNotFound: there is no such station; nothing was inserted.
     """
     await get_station(connection, station_id)
-    await connection.execute(INSERT_STATION_KEY, key_id, station_id, json.dumps(public_jwk))
+    await connection.execute(INSERT_STATION_KEY, key_id, station_id, dict(public_jwk))
     key = await find_station_key(connection, key_id)
     if key is None:  # stations and keys are never deleted
         raise StationNotFound(station_id)
@@ -157,7 +156,7 @@ def _station_key(row: Record) -> StationKey:
     return StationKey(
         row["key_id"],
         _station(row),
-        json.loads(row["public_jwk"]),
+        dict(row["public_jwk"]),
         row["registered_at"],
         row["revoked_at"],
     )

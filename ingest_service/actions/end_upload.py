@@ -1,0 +1,116 @@
+"""End an open upload without a clip: abandoned (expired), or taken back (terminated)."""
+
+from typing import Final, Literal
+from uuid import UUID
+
+from ingest_service.actions.take_upload import Holders, settle_upload
+from ingest_service.domain.clock import Clock
+from ingest_service.domain.custody import Actor, Happening, chain_events
+from ingest_service.domain.upload import Upload, UploadRules, clip_prefix, tail_prefix
+from ingest_service.errors import TerminationRefused, UploadBusy, UploadGone, UploadNotFound
+from ingest_service.ledger import clips, uploads
+from ingest_service.ledger.connection import Pool, reading, writing
+from ingest_service.vault import Vault
+
+_CHAIN_TRIES: Final = 8
+EXPIRY: Final = Actor("policy", "upload-expiry")
+
+
+class _Moved(Exception):
+    """The clip's chain has grown since it was read; the transaction is rolled back."""
+
+
+async def terminate_upload(  # noqa: PLR0913 - every dependency by name
+    upload_id: UUID,
+    actor: Actor,
+    *,
+    pool: Pool,
+    vault: Vault,
+    holders: Holders,
+    rules: UploadRules,
+    now: Clock,
+) -> None:
+    """End an upload because its owner says so; a running request on it is interrupted.
+
+    Raises:
+        UploadNotFound, UploadGone: it is not there (any more).
+        TerminationRefused: it is complete: evidence.
+        UploadBusy: it changed meanwhile; ask again.
+    """
+    upload = await settle_upload(
+        upload_id, pool=pool, holders=holders, wait_s=rules.take_over_wait_s
+    )
+    if upload.state in ("finishing", "finished"):
+        raise TerminationRefused(upload_id, upload.state)
+    if upload.state != "open":
+        raise UploadGone(upload_id, upload.state)
+    happening = Happening("upload.terminated", actor, {"upload_id": str(upload_id)})
+    if not await _end(upload, "terminated", happening, pool=pool, now=now):
+        raise UploadBusy(upload_id, "it changed meanwhile")
+    await sweep_upload(upload_id, pool=pool, vault=vault)
+
+
+async def expire_upload(upload_id: UUID, *, pool: Pool, vault: Vault, now: Clock) -> bool:
+    """End an upload that nobody continued in time; False when somebody did after all."""
+    async with reading(pool) as connection:
+        upload = await uploads.find_upload(connection, upload_id)
+    if upload is None or upload.state != "open":
+        return False
+    happening = Happening(
+        "upload.expired",
+        EXPIRY,
+        {"upload_id": str(upload_id), "offset_bytes": upload.offset_bytes},
+    )
+    if not await _end(upload, "expired", happening, pool=pool, now=now):
+        return False
+    await sweep_upload(upload_id, pool=pool, vault=vault)
+    return True
+
+
+async def _end(
+    upload: Upload,
+    state: Literal["expired", "terminated"],
+    happening: Happening,
+    *,
+    pool: Pool,
+    now: Clock,
+) -> bool:
+    for _ in range(_CHAIN_TRIES):
+        async with reading(pool) as connection:
+            clip = await clips.find_clip(connection, upload.clip_id)
+            latest = await uploads.find_upload(connection, upload.upload_id)
+        if clip is None or latest is None or latest.state != "open":
+            return False
+        events = chain_events(clip.head, [happening], now=now(), device_serial=clip.device_serial)
+        try:
+            async with writing(pool) as connection:
+                ended = await clips.end_upload(connection, clip, upload.upload_id, state, events)
+                if not ended:
+                    raise _Moved
+        except _Moved:
+            continue
+        return True
+    return False
+
+
+async def sweep_upload(upload_id: UUID, *, pool: Pool, vault: Vault) -> int:
+    """Remove what an ended upload left in the vault, sparing its clip's object.
+
+    Returns how many objects and multipart uploads were removed.
+
+    Raises:
+        VaultUnavailable: what is left stays on the list of the sweeping job.
+    """
+    async with reading(pool) as connection:
+        upload = await uploads.find_upload(connection, upload_id)
+        if upload is None:
+            raise UploadNotFound(str(upload_id))
+        clip = await clips.find_clip(connection, upload.clip_id)
+    removed = await vault.sweep(tail_prefix(upload_id), keep_key=None)
+    is_present = clip is not None and clip.upload_id == upload_id
+    if clip is not None and (is_present or clip.object_key is None):
+        prefix = f"{clip_prefix(clip.clip_id)}{upload_id}"
+        removed += await vault.sweep(prefix, keep_key=clip.object_key)
+    async with reading(pool) as connection:
+        await uploads.settle_sweep(connection, upload_id)
+    return removed

@@ -1,0 +1,264 @@
+"""Finish a complete upload: join its parts, compare with what is stored, seal the clip.
+
+A state, not a moment: the claim lapses, so that any process drives it on after a crash, and every
+step may be done twice.
+"""
+
+import asyncio
+from typing import Any, Final
+from uuid import UUID
+
+from ingest_service.domain.bytestream import BytesBody
+from ingest_service.domain.clip import Clip
+from ingest_service.domain.clock import Clock
+from ingest_service.domain.custody import Actor, Happening, chain_events
+from ingest_service.domain.sha256 import resume_sha256
+from ingest_service.domain.upload import (
+    Part,
+    Upload,
+    object_key_for,
+)
+from ingest_service.errors import ClipNotFound, StoredBytesLost, Unavailable
+from ingest_service.ledger import clips, uploads
+from ingest_service.ledger.connection import Pool, reading
+from ingest_service.vault import StoredObject, StoredPart, Vault
+
+# A driver that died is replaced after this long; completing a large object may take minutes, and
+# a second driver meanwhile does no harm.
+CLAIM_S: Final = 120.0
+RETRY_S: Final = 2.0
+_CHAIN_TRIES: Final = 8
+
+
+async def finish_upload(upload_id: UUID, *, pool: Pool, vault: Vault, now: Clock) -> bool:
+    """Drive an upload from 'finishing' to its sealed (or quarantined) clip.
+
+    Returns False when there is nothing to do: another process is at it, or it is done.
+
+    Raises:
+        VaultUnavailable, LedgerUnavailable: the upload stays 'finishing'; a job drives it on.
+    """
+    async with reading(pool) as connection:
+        upload = await uploads.claim_finish(connection, upload_id, claim_s=CLAIM_S)
+    if upload is None:
+        return False
+    try:
+        await _finish(upload, pool, vault, now)
+    except Unavailable:
+        await _postpone(upload_id, pool)
+        raise
+    return True
+
+
+async def wait_until_finished(
+    upload_id: UUID, *, pool: Pool, vault: Vault, now: Clock, wait_s: float
+) -> Upload:
+    """Drive the finishing, or wait for who does, at most wait_s seconds; return the upload.
+
+    The work goes on when the wait is over (or the asker is gone).
+    """
+    try:
+        async with asyncio.timeout(wait_s):
+            driving = asyncio.ensure_future(
+                finish_upload(upload_id, pool=pool, vault=vault, now=now)
+            )
+            driving.add_done_callback(_forget_failure)
+            pause_s = 0.02
+            if not await asyncio.shield(driving):
+                while (await _get(upload_id, pool)).state == "finishing":
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, 0.5)
+    except (TimeoutError, Unavailable):
+        # The job drives it on; the asker is told that it is not finished yet.
+        pass
+    return await _get(upload_id, pool)
+
+
+def _forget_failure(driving: "asyncio.Future[bool]") -> None:
+    if not driving.cancelled():
+        driving.exception()
+
+
+async def _get(upload_id: UUID, pool: Pool) -> Upload:
+    async with reading(pool) as connection:
+        upload = await uploads.find_upload(connection, upload_id)
+    if upload is None:
+        raise ClipNotFound(str(upload_id))
+    return upload
+
+
+async def _postpone(upload_id: UUID, pool: Pool) -> None:
+    try:
+        async with reading(pool) as connection:
+            await uploads.postpone_finish(connection, upload_id, delay_s=RETRY_S)
+    except Unavailable:
+        # The claim lapses by itself.
+        return
+
+
+async def _finish(upload: Upload, pool: Pool, vault: Vault, now: Clock) -> None:
+    async with reading(pool) as connection:
+        parts = await uploads.list_parts(connection, upload.upload_id)
+    length_bytes = upload.length_bytes or 0
+    try:
+        key, stored = await _complete(upload, parts, vault)
+        if stored.size_bytes is not None and stored.size_bytes != length_bytes:
+            reason = f"stored object has {stored.size_bytes} bytes, {length_bytes} were received"
+            await _seal(upload, parts, key, stored, pool, vault, now, mismatch=reason)
+        else:
+            await _seal(upload, parts, key, stored, pool, vault, now, mismatch=None)
+    except StoredBytesLost as lost:
+        await _fail(upload, str(lost), pool, now)
+        raise
+
+
+async def _complete(upload: Upload, parts: list[Part], vault: Vault) -> tuple[str, StoredObject]:
+    """Return key and facts of the clip's stored object, joining its parts where there are many."""
+    _check_parts(upload, parts)
+    if upload.length_bytes == 0:
+        key = object_key_for(upload.clip_id, upload.upload_id, 0)
+        empty = await vault.put_object(key, BytesBody([]))
+        return key, StoredObject(empty.etag, empty.version, 0)
+    if upload.fits_one_part:
+        part = parts[0]
+        # One PutObject: its acknowledged length is the stored length, and the read-back follows.
+        return part.object_key or "", StoredObject(part.etag, part.object_version)
+    key = upload.multipart_key or ""
+    joined = await vault.complete_multipart(
+        key,
+        upload.multipart_id or "",
+        [StoredPart(part.part_number, part.etag) for part in parts],
+    )
+    # A crash here leaves the object joined: the next driver recognises it by its tag.
+    facts = await vault.get_facts(key, joined.version)
+    if facts is None:
+        reason = f"object {key} is missing after it was joined"
+        raise StoredBytesLost(reason)
+    return key, StoredObject(joined.etag, joined.version, facts.size_bytes)
+
+
+def _check_parts(upload: Upload, parts: list[Part]) -> None:
+    """The plan, not a listing, says what must be there."""
+    expected = [(index, upload.part_length(index)) for index in range(upload.part_count)]
+    if [(part.part_index, part.length_bytes) for part in parts] != expected:
+        reason = f"parts of upload {upload.upload_id} do not cover the clip"
+        raise StoredBytesLost(reason)
+
+
+async def _seal(  # noqa: PLR0913 - the facts of one seal
+    upload: Upload,
+    parts: list[Part],
+    key: str,
+    stored: StoredObject,
+    pool: Pool,
+    vault: Vault,
+    now: Clock,
+    *,
+    mismatch: str | None,
+) -> None:
+    sha256 = None
+    if upload.hashed_bytes == upload.length_bytes:
+        sha256 = resume_sha256(upload.sha256_state).digest()
+    for _ in range(_CHAIN_TRIES):
+        async with reading(pool) as connection:
+            clip = await clips.find_clip(connection, upload.clip_id)
+            if clip is None or clip.state not in ("receiving", "finishing"):
+                return
+            reason = mismatch or _compare_with_device(clip, sha256)
+            seal = clips.Seal(
+                state="sealed" if reason is None else "quarantined",
+                sealed_at=now(),
+                size_bytes=upload.length_bytes or 0,
+                sha256=sha256,
+                bucket=vault.bucket,
+                object_key=key,
+                object_version=stored.version,
+                manifest=_make_manifest(upload, parts, stored),
+                quarantine_reason=reason,
+            )
+            events = chain_events(
+                clip.head,
+                _describe(upload, clip, seal, len(parts)),
+                now=seal.sealed_at,
+                device_serial=clip.device_serial,
+            )
+            if await clips.seal_clip(connection, clip, upload.upload_id, seal, events):
+                return
+
+
+def _compare_with_device(clip: Clip, sha256: bytes | None) -> str | None:
+    """Return why the clip is not what the camera recorded; None when it may be."""
+    if sha256 is None or clip.sha256_device is None or sha256 == clip.sha256_device:
+        return None
+    return "the received bytes do not have the SHA-256 that the device announced"
+
+
+def _make_manifest(upload: Upload, parts: list[Part], stored: StoredObject) -> dict[str, Any]:
+    return {
+        "upload_id": str(upload.upload_id),
+        "surface": upload.surface,
+        "etag": stored.etag,
+        "part_bytes": upload.part_bytes,
+        "parts": [
+            {
+                "number": part.part_number,
+                "length_bytes": part.length_bytes,
+                "sha256": None if part.sha256 is None else part.sha256.hex(),
+                "etag": part.etag,
+            }
+            for part in parts
+        ],
+    }
+
+
+def _describe(upload: Upload, clip: Clip, seal: clips.Seal, part_count: int) -> list[Happening]:
+    station = Actor("station", upload.station_id)
+    facts = {
+        "size_bytes": seal.size_bytes,
+        "sha256": None if seal.sha256 is None else seal.sha256.hex(),
+        "sha256_device": None if clip.sha256_device is None else clip.sha256_device.hex(),
+        "bucket": seal.bucket,
+        "object_key": seal.object_key,
+        "object_version": seal.object_version,
+        "part_count": part_count,
+        "surface": upload.surface,
+    }
+    if seal.quarantine_reason is None:
+        return [Happening("clip.sealed", station, facts)]
+    return [
+        Happening(
+            "hash.mismatch",
+            station,
+            facts,
+            outcome="failed",
+            reason=seal.quarantine_reason,
+            integrity="mismatch",
+        ),
+        Happening("clip.quarantined", station, {}, reason=seal.quarantine_reason),
+    ]
+
+
+async def _fail(upload: Upload, reason: str, pool: Pool, now: Clock) -> None:
+    """Acknowledged bytes are gone: the clip is quarantined and the camera keeps its copy."""
+    for _ in range(_CHAIN_TRIES):
+        async with reading(pool) as connection:
+            clip = await clips.find_clip(connection, upload.clip_id)
+            if clip is None or clip.state not in ("receiving", "finishing"):
+                return
+            events = chain_events(
+                clip.head,
+                [
+                    Happening(
+                        "clip.quarantined",
+                        Actor("station", upload.station_id),
+                        {"upload_id": str(upload.upload_id)},
+                        outcome="failed",
+                        reason=reason,
+                        integrity="not_verifiable",
+                    )
+                ],
+                now=now(),
+                device_serial=clip.device_serial,
+            )
+            if await clips.fail_upload(connection, clip, upload.upload_id, reason, events):
+                return

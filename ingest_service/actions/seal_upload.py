@@ -1,0 +1,92 @@
+"""Seal: the dock says that the clip is complete (native)."""
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from ingest_service.actions.finish_upload import wait_until_finished
+from ingest_service.domain.clip import Clip
+from ingest_service.domain.clock import Clock
+from ingest_service.domain.upload import Upload, UploadRules, missing_ranges
+from ingest_service.errors import ChunksMissing, ClipNotFound, SurfaceMismatch, UploadGone
+from ingest_service.ledger import clips, uploads
+from ingest_service.ledger.connection import Pool, reading
+from ingest_service.vault import Vault
+
+MISSING_RANGES_MAX: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What is still to be sent: ranges of chunk indices, both ends included."""
+
+    clip: Clip
+    upload: Upload
+    ranges: list[tuple[int, int]]
+    count: int
+    is_truncated: bool
+
+
+async def seal_upload(
+    clip_id: UUID, station_id: str, *, pool: Pool, vault: Vault, rules: UploadRules, now: Clock
+) -> Clip:
+    """Close a clip's upload and finish it; returns the clip, maybe still 'finishing'.
+
+    Repeatable: a sealed clip is returned as it is.
+
+    Raises:
+        ClipNotFound, UploadGone, SurfaceMismatch: nothing was changed.
+        ChunksMissing: nothing was changed; the missing ranges are named.
+        VaultUnavailable, LedgerUnavailable: ask again.
+    """
+    upload = await _get_own_upload(clip_id, station_id, pool)
+    if upload.state == "open":
+        async with reading(pool) as connection:
+            closed = await uploads.close_upload(connection, upload.upload_id)
+        if not closed:
+            await _refuse_open(clip_id, station_id, pool)
+    if upload.state in ("open", "finishing"):
+        await wait_until_finished(
+            upload.upload_id, pool=pool, vault=vault, now=now, wait_s=rules.finish_wait_s
+        )
+    elif upload.state in ("expired", "terminated"):
+        raise UploadGone(upload.upload_id, upload.state)
+    async with reading(pool) as connection:
+        clip = await clips.find_clip(connection, clip_id)
+    if clip is None:
+        raise ClipNotFound(str(clip_id))
+    return clip
+
+
+async def list_missing(clip_id: UUID, station_id: str, *, pool: Pool) -> Missing:
+    """Return which chunks of a clip are still to be sent.
+
+    Raises:
+        ClipNotFound: no such clip of this station.
+    """
+    async with reading(pool) as connection:
+        upload = await uploads.find_clip_upload(connection, clip_id)
+        clip = await clips.find_clip(connection, clip_id)
+        if upload is None or clip is None or upload.station_id != station_id:
+            raise ClipNotFound(str(clip_id))
+        stored = await uploads.list_stored_indices(connection, upload.upload_id)
+    if upload.state in ("finishing", "finished"):
+        return Missing(clip, upload, [], 0, is_truncated=False)
+    ranges, count, is_truncated = missing_ranges(stored, upload.part_count, MISSING_RANGES_MAX)
+    return Missing(clip, upload, ranges, count, is_truncated=is_truncated)
+
+
+async def _get_own_upload(clip_id: UUID, station_id: str, pool: Pool) -> Upload:
+    async with reading(pool) as connection:
+        upload = await uploads.find_clip_upload(connection, clip_id)
+    if upload is None or upload.station_id != station_id:
+        raise ClipNotFound(str(clip_id))
+    return upload
+
+
+async def _refuse_open(clip_id: UUID, station_id: str, pool: Pool) -> None:
+    missing = await list_missing(clip_id, station_id, pool=pool)
+    if missing.upload.state == "open":
+        if missing.upload.surface == "tus":
+            raise SurfaceMismatch(missing.upload.upload_id, missing.upload.surface)
+        raise ChunksMissing(missing.count, [list(each) for each in missing.ranges])

@@ -1,0 +1,202 @@
+"""Store one native chunk: any order, in parallel, as often as the dock likes."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from ingest_service.actions.open_multipart import open_multipart
+from ingest_service.actions.take_upload import refuse_ended
+from ingest_service.domain.bytestream import (
+    Disconnected,
+    Hash,
+    PieceBody,
+    ReplayBudget,
+    Source,
+)
+from ingest_service.domain.clock import Clock
+from ingest_service.domain.sha256 import RunningSha256, resume_sha256
+from ingest_service.domain.upload import Part, Upload, UploadRules, number_part, object_key_for
+from ingest_service.errors import (
+    ChunkConflict,
+    ChunkIndexOutOfRange,
+    ChunkMisshapen,
+    ClipNotFound,
+    SurfaceMismatch,
+    UploadGone,
+)
+from ingest_service.ledger import uploads
+from ingest_service.ledger.connection import Pool, reading
+from ingest_service.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The bytes of one chunk request, as the dock declared them.
+
+    index         position on the grid, 0-based
+    length_bytes  from Content-Length
+    sha256        32 raw bytes, from Content-Digest (RFC 9530)
+    """
+
+    index: int
+    length_bytes: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """What became of it: `is_new` is false for an identical repeat."""
+
+    is_new: bool
+    received_bytes: int
+
+
+async def store_chunk(  # noqa: PLR0913 - every dependency by name
+    clip_id: UUID,
+    station_id: str,
+    chunk: Chunk,
+    open_body: Callable[[], Source],
+    *,
+    pool: Pool,
+    vault: Vault,
+    budget: ReplayBudget,
+    rules: UploadRules,
+    now: Clock,
+) -> StoredChunk:
+    """Store one chunk as one S3 part and count it.
+
+    The order is the guarantee: claim, vault, ledger, answer. The bytes are hashed once: by the
+    whole-clip hash where the chunk is next in line (the store then checks the chunk's own
+    digest), else by the chunk's digest alone (the whole hash then comes from the read-back).
+
+    open_body  called once the claim stands: nothing is read of a chunk that is refused
+
+    Raises:
+        ClipNotFound, UploadGone, SurfaceMismatch, ChunkIndexOutOfRange, ChunkMisshapen,
+        ChunkConflict: nothing was read.
+        ChunkCorrupted, Disconnected, BodyStalled: nothing was stored.
+        VaultUnavailable, LedgerUnavailable: send the chunk again.
+    """
+    async with reading(pool) as connection:
+        claimed = await uploads.claim_chunk(
+            connection, clip_id, station_id, chunk.index, chunk.length_bytes, chunk.sha256
+        )
+    if claimed is None:
+        return await _explain(clip_id, station_id, chunk, pool, now)
+    upload, attempt = claimed
+    # A crash here leaves a claim: the dock sends the chunk again and claims the next attempt.
+    running = _follow(upload, chunk)
+    part = await _put(upload, attempt, chunk, open_body(), running, pool, vault, budget)
+    # A crash here leaves a part that nobody recorded, under this attempt's own number or key.
+    async with reading(pool) as connection:
+        received_bytes = await uploads.record_chunk(
+            connection,
+            upload,
+            part,
+            sha256_state=None if running is None else running.export(),
+            expires_at=now() + rules.expires_after,
+            has_leftovers=attempt > 1,
+        )
+    if received_bytes is None:
+        return await _explain(clip_id, station_id, chunk, pool, now)
+    # A crash here loses only the answer: the dock sends again and is told 'stored already'.
+    return StoredChunk(is_new=True, received_bytes=received_bytes)
+
+
+def _follow(upload: Upload, chunk: Chunk) -> RunningSha256 | None:
+    """Return the whole-clip hash when this chunk is next in line, else None."""
+    if upload.hashed_bytes != chunk.index * upload.part_bytes:
+        return None
+    return resume_sha256(upload.sha256_state)
+
+
+def _choose_hashes(
+    chunk: Chunk, running: RunningSha256 | None, *, vault_checks: bool
+) -> tuple[list[Hash], Hash | None]:
+    """Return which hashes run over the chunk, and which of them is its own digest.
+
+    Each byte is hashed once, except where the store cannot check a digest for us.
+    """
+    if running is None:
+        own = hashlib.sha256()
+        return [own], own
+    if chunk.index == 0:
+        return [running], running
+    if vault_checks:
+        return [running], None
+    own = hashlib.sha256()
+    return [running, own], own
+
+
+async def _put(  # noqa: PLR0913 - the pieces of one write
+    upload: Upload,
+    attempt: int,
+    chunk: Chunk,
+    source: Source,
+    running: RunningSha256 | None,
+    pool: Pool,
+    vault: Vault,
+    budget: ReplayBudget,
+) -> Part:
+    hashes, checked_by = _choose_hashes(chunk, running, vault_checks=vault.checks_sha256)
+    keep = budget.take(chunk.length_bytes)
+    body = PieceBody(
+        source,
+        chunk.length_bytes,
+        hashes=hashes,
+        sha256=chunk.sha256,
+        checked_by=checked_by,
+        keep=keep,
+    )
+    try:
+        if upload.fits_one_part:
+            key = object_key_for(upload.clip_id, upload.upload_id, attempt)
+            stored = await vault.put_object(key, body)
+            return Part(
+                chunk.index, 0, chunk.length_bytes, chunk.sha256, stored.etag, key, stored.version
+            )
+        upload = await open_multipart(upload, pool=pool, vault=vault)
+        number = number_part(chunk.index, attempt)
+        stored_part = await vault.put_part(
+            upload.multipart_key or "", upload.multipart_id or "", number, body
+        )
+        return Part(chunk.index, number, chunk.length_bytes, chunk.sha256, stored_part.etag)
+    except ChunkMisshapen as short:
+        raise Disconnected from short
+    finally:
+        if keep:
+            budget.give_back(chunk.length_bytes)
+
+
+async def _explain(
+    clip_id: UUID, station_id: str, chunk: Chunk, pool: Pool, now: Clock
+) -> StoredChunk:
+    """Answer a chunk that was not claimed or not counted: stored already, or refused and why."""
+    async with reading(pool) as connection:
+        upload = await uploads.find_clip_upload(connection, clip_id)
+        if upload is None or upload.station_id != station_id:
+            raise ClipNotFound(str(clip_id))
+        held = await uploads.find_stored_digest(connection, upload.upload_id, chunk.index)
+    _refuse_misfit(upload, chunk)
+    if held == chunk.sha256:
+        return StoredChunk(is_new=False, received_bytes=upload.offset_bytes)
+    if held is None:
+        _refuse_state(upload, now)
+    raise ChunkConflict(chunk.index)
+
+
+def _refuse_misfit(upload: Upload, chunk: Chunk) -> None:
+    if not 0 <= chunk.index < upload.part_count:
+        raise ChunkIndexOutOfRange(chunk.index, upload.part_count - 1)
+    expected = upload.part_length(chunk.index)
+    if chunk.length_bytes != expected:
+        raise ChunkMisshapen(expected, chunk.length_bytes)
+
+
+def _refuse_state(upload: Upload, now: Clock) -> None:
+    if upload.state == "open" and upload.surface == "tus":
+        raise SurfaceMismatch(upload.upload_id, upload.surface)
+    if upload.state == "open" and upload.expires_at <= now():
+        raise UploadGone(upload.upload_id, "expired")
+    refuse_ended(upload)

@@ -1,0 +1,154 @@
+"""A clip and what is judged of its announcement: odd metadata is flagged, never refused."""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from ingest_service.domain.custody import ChainHead
+from schemas.announcement import Announcement, ClipState, ClockState, EvidentialState
+
+# No body-worn camera of this force records before this day: an earlier clock was never set.
+CLOCK_FLOOR: Final = datetime(2015, 1, 1, tzinfo=UTC)
+CLOCK_AHEAD_MAX: Final = timedelta(days=1)
+SEALED_STATES: Final = frozenset({"sealed", "secured", "erase_pending"})
+FLAGS_MAX: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """Where a dock stands."""
+
+    station_id: str
+    site_id: str
+    borough: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One clip, as the ledger has it; names are those of `schemas.clip`."""
+
+    clip_id: UUID
+    state: ClipState
+    upload_id: UUID
+    device_serial: str
+    recording_id: str
+    segment_no: int
+    device_recording_seq: int | None
+    announcement: dict[str, Any]
+    size_bytes: int | None
+    sha256_device: bytes | None
+    station_id: str
+    site_id: str
+    borough: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    clock_offset_ms: int | None
+    clock_uncertainty_ms: int | None
+    duplicate_of: UUID | None
+    flags: list[str]
+    clock_state: ClockState
+    started_at_corrected: datetime | None
+    announced_at: datetime
+    sealed_at: datetime | None
+    secured_at: datetime | None
+    released_at: datetime | None
+    officer_id: str | None
+    incident_id: str | None
+    crime_ref: str | None
+    category: str | None
+    evidential_state: EvidentialState
+    title: str | None
+    sha256: bytes | None
+    sha256_readback: bytes | None
+    quarantine_reason: str | None
+    bucket: str | None
+    object_key: str | None
+    object_version: str | None
+    manifest: dict[str, Any] | None
+    is_held: bool
+    erase_due_at: datetime | None
+    event_count: int
+    last_leaf_hash: bytes | None
+
+    @property
+    def head(self) -> ChainHead:
+        """Where the clip's chain of custody ends."""
+        return ChainHead(self.clip_id, self.event_count, self.last_leaf_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the service makes of an announcement's odd corners."""
+
+    flags: list[str]
+    clock_state: ClockState
+    started_at_corrected: datetime | None
+
+
+def judge_announcement(
+    announcement: Announcement, known: AbstractSet[tuple[str, str]], *, now: datetime
+) -> Judgement:
+    """Flag what is odd.
+
+    known  pairs (kind, id) of device, officer and category that the directory has
+    """
+    flags: list[str] = []
+    if ("device", announcement.device_serial) not in known:
+        flags.append("device_unknown")
+    if announcement.officer_id is None:
+        flags.append("officer_missing")
+    elif ("officer", announcement.officer_id) not in known:
+        flags.append("officer_unknown")
+    if announcement.category is None:
+        flags.append("category_missing")
+    elif ("category", announcement.category) not in known:
+        flags.append("category_unknown")
+    if announcement.started_at is None:
+        flags.append("started_at_missing")
+    corrected = correct_time(announcement.started_at, announcement.clock_offset_ms)
+    clock_state = _judge_clock(announcement, corrected, now=now)
+    if clock_state in ("not_set", "implausible"):
+        flags.append(f"clock_{clock_state}")
+    if announcement.started_at and announcement.ended_at:
+        if announcement.ended_at < announcement.started_at:
+            flags.append("ends_before_it_starts")
+    if announcement.sha256_device is None:
+        flags.append("device_digest_missing")
+    flags.extend(f"unknown_member:{name[:80]}" for name in sorted(announcement.model_extra or ()))
+    return Judgement(flags[:FLAGS_MAX], clock_state, corrected)
+
+
+def correct_time(moment: datetime | None, offset_ms: int | None) -> datetime | None:
+    """Return a device's time moved by the measured offset (server minus device)."""
+    if moment is None or offset_ms is None:
+        return None
+    try:
+        return moment + timedelta(milliseconds=offset_ms)
+    except OverflowError:
+        return None
+
+
+def _judge_clock(
+    announcement: Announcement, corrected: datetime | None, *, now: datetime
+) -> ClockState:
+    started_at = corrected or announcement.started_at
+    if announcement.clock_state == "not_set" or started_at is None:
+        return "not_set"
+    if started_at < CLOCK_FLOOR or started_at > now + CLOCK_AHEAD_MAX:
+        return "implausible"
+    if announcement.clock_state is not None:
+        return announcement.clock_state
+    return "free_running" if announcement.clock_offset_ms is None else "synced"
+
+
+def differing_content(clip: Clip, announcement: Announcement) -> list[str]:
+    """Name the members in which an announcement contradicts the bytes that a clip stands for."""
+    differs: list[str] = []
+    if clip.size_bytes is not None and clip.size_bytes != announcement.size_bytes:
+        differs.append("size_bytes")
+    if clip.sha256_device and announcement.sha256_device:
+        if clip.sha256_device.hex() != announcement.sha256_device:
+            differs.append("sha256_device")
+    return differs

@@ -1,0 +1,152 @@
+"""The plan of an upload: how a clip's bytes fall on a fixed grid of parts."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Literal
+from uuid import UUID
+
+MIB: Final = 1024 * 1024
+# S3 numbers parts 1..10,000. Each grid index owns four numbers, so that a stale writer's part
+# lands under a number that the present writer does not complete with.
+ATTEMPTS_PER_PART: Final = 4
+PARTS_MAX: Final = 10_000 // ATTEMPTS_PER_PART
+
+Surface = Literal["undecided", "native", "tus"]
+UploadState = Literal["open", "finishing", "finished", "expired", "terminated", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One resumable attempt to bring one clip in, as the ledger has it.
+
+    offset_bytes  durable bytes: by tus the contiguous prefix, natively the sum of all chunks
+    hashed_bytes  the prefix that `sha256_state` covers; falls behind when chunks come unordered
+    epoch         fencing number of the present writer; each take-over adds one
+    leased_by     who is writing now; None = nobody
+    """
+
+    upload_id: UUID
+    clip_id: UUID
+    station_id: str
+    surface: Surface
+    state: UploadState
+    length_bytes: int | None
+    part_bytes: int
+    offset_bytes: int
+    hashed_bytes: int
+    sha256_state: bytes | None
+    epoch: int
+    leased_by: str | None
+    multipart_key: str | None
+    multipart_id: str | None
+    tus_metadata: str | None
+    expires_at: datetime
+
+    @property
+    def part_count(self) -> int:
+        """Parts of the grid; 0 for an empty or not yet known length."""
+        return -(-(self.length_bytes or 0) // self.part_bytes)
+
+    @property
+    def fits_one_part(self) -> bool:
+        """Whether the clip is stored by one PutObject, without multipart."""
+        return self.length_bytes is not None and self.length_bytes <= self.part_bytes
+
+    def part_length(self, part_index: int) -> int:
+        """Return the length of a grid part in bytes; the last one may be short."""
+        start = part_index * self.part_bytes
+        if self.length_bytes is None:
+            return self.part_bytes
+        return max(0, min(self.part_bytes, self.length_bytes - start))
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRules:
+    """The knobs of the upload engine; `settings.py` says what each is for."""
+
+    part_bytes: int
+    clip_bytes_max: int
+    expires_after: timedelta
+    take_over_wait_s: float
+    body_stall_timeout_s: float
+    finish_wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One stored grid part.
+
+    part_number  as S3 counts it; 0 for an object of its own
+    sha256       of this part alone; None when only the whole-clip hash ran over it
+    """
+
+    part_index: int
+    part_number: int
+    length_bytes: int
+    sha256: bytes | None
+    etag: str
+    object_key: str | None = None
+    object_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Acknowledged bytes that do not fill a part yet, as one small object."""
+
+    offset_bytes: int
+    length_bytes: int
+    object_key: str
+    object_version: str | None
+
+
+def choose_part_bytes(length_bytes: int | None, part_bytes: int) -> int:
+    """Return the grid for a clip: at least part_bytes, whole MiB, at most PARTS_MAX parts."""
+    if length_bytes is None:
+        return part_bytes
+    needed = -(-length_bytes // PARTS_MAX)
+    return max(part_bytes, -(-needed // MIB) * MIB)
+
+
+def number_part(part_index: int, attempt: int) -> int:
+    """Return the S3 part number of a grid index for a writer's attempt (or epoch)."""
+    return part_index * ATTEMPTS_PER_PART + attempt % ATTEMPTS_PER_PART + 1
+
+
+def object_key_for(clip_id: UUID, upload_id: UUID, attempt: int | None = None) -> str:
+    """Return the key of a clip's object; one per attempt where one PutObject stores it."""
+    key = f"clips/{clip_id}/{upload_id}"
+    return key if attempt is None else f"{key}.{attempt}"
+
+
+def clip_prefix(clip_id: UUID) -> str:
+    """Return the prefix under which everything of a clip is stored."""
+    return f"clips/{clip_id}/"
+
+
+def tail_prefix(upload_id: UUID) -> str:
+    """Return the prefix of an upload's tail objects."""
+    return f"tails/{upload_id}/"
+
+
+def tail_key_for(upload_id: UUID, epoch: int, offset_bytes: int, length_bytes: int) -> str:
+    """Return the key of a tail object; the epoch keeps a stale writer off the present one's."""
+    return f"{tail_prefix(upload_id)}{offset_bytes}-{length_bytes}.{epoch}"
+
+
+def missing_ranges(
+    stored: set[int], part_count: int, limit: int
+) -> tuple[list[tuple[int, int]], int, bool]:
+    """Return (ranges of missing indices, how many are missing, whether ranges were left out)."""
+    ranges: list[tuple[int, int]] = []
+    missing_count = part_count - len(stored)
+    start: int | None = None
+    for index in range(part_count + 1):
+        absent = index < part_count and index not in stored
+        if absent and start is None:
+            start = index
+        elif not absent and start is not None:
+            if len(ranges) == limit:
+                return ranges, missing_count, True
+            ranges.append((start, index - 1))
+            start = None
+    return ranges, missing_count, False

@@ -1,0 +1,555 @@
+"""Uploads, parts and tails in Postgres: the owner of every offset."""
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from ingest_service.domain.upload import Part, Tail, Upload
+from ingest_service.ledger.connection import Connection
+
+# The channel on which a newcomer asks the holder of a lease, in whatever process, to stop reading.
+INTERRUPT_CHANNEL: Final = "upload_interrupt"
+
+
+FIND_UPLOAD: Final = """
+    SELECT upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
+           hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
+           tus_metadata, expires_at
+      FROM uploads
+     WHERE upload_id = $1
+"""
+
+
+async def find_upload(connection: Connection, upload_id: UUID) -> Upload | None:
+    """Return one upload."""
+    row = await connection.fetchrow(FIND_UPLOAD, upload_id)
+    return None if row is None else Upload(**row)
+
+
+FIND_CLIP_UPLOAD: Final = """
+    SELECT uploads.upload_id, uploads.clip_id, uploads.station_id, surface, uploads.state,
+           length_bytes, part_bytes, offset_bytes, hashed_bytes, sha256_state, epoch, leased_by,
+           multipart_key, multipart_id, tus_metadata, expires_at
+      FROM clips
+      JOIN uploads ON uploads.upload_id = clips.upload_id
+     WHERE clips.clip_id = $1
+"""
+
+
+async def find_clip_upload(connection: Connection, clip_id: UUID) -> Upload | None:
+    """Return a clip's present upload."""
+    row = await connection.fetchrow(FIND_CLIP_UPLOAD, clip_id)
+    return None if row is None else Upload(**row)
+
+
+# --- the lease: who may append ------------------------------------------------------------
+
+# The WHERE clause is the lock. Each success adds one to the epoch, and every later write of the
+# holder names its epoch: whoever was overtaken matches no row.
+TAKE_UPLOAD: Final = """
+    UPDATE uploads
+       SET epoch = epoch + 1,
+           leased_by = $2
+     WHERE upload_id = $1
+       AND state = 'open'
+       AND leased_by IS NULL
+ RETURNING upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
+           hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
+           tus_metadata, expires_at
+"""
+
+
+async def take_upload(connection: Connection, upload_id: UUID, holder: str) -> Upload | None:
+    """Lease an idle open upload; None when it is not idle or not open."""
+    row = await connection.fetchrow(TAKE_UPLOAD, upload_id, holder)
+    return None if row is None else Upload(**row)
+
+
+SEIZE_UPLOAD: Final = """
+    UPDATE uploads
+       SET epoch = epoch + 1,
+           leased_by = $3,
+           sweep_after = now() + interval '5 minutes'
+     WHERE upload_id = $1
+       AND state = 'open'
+       AND epoch = $2
+ RETURNING upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
+           hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
+           tus_metadata, expires_at
+"""
+
+
+async def seize_upload(
+    connection: Connection, upload_id: UUID, epoch: int, holder: str | None
+) -> Upload | None:
+    """Take a lease away from the holder of this epoch; None when somebody else was faster.
+
+    holder  who writes from now on; None leaves the upload idle
+    """
+    row = await connection.fetchrow(SEIZE_UPLOAD, upload_id, epoch, holder)
+    return None if row is None else Upload(**row)
+
+
+RELEASE_UPLOAD: Final = """
+    UPDATE uploads
+       SET leased_by = NULL,
+           sweep_after = CASE WHEN $3 THEN now() + interval '5 minutes' ELSE sweep_after END
+     WHERE upload_id = $1
+       AND epoch = $2
+"""
+
+
+async def release_upload(
+    connection: Connection, upload_id: UUID, epoch: int, *, has_leftovers: bool
+) -> None:
+    """Give a lease back; nothing happens when it was taken away before.
+
+    has_leftovers  a write to the vault failed: its bytes may lie there all the same
+    """
+    await connection.execute(RELEASE_UPLOAD, upload_id, epoch, has_leftovers)
+
+
+INTERRUPT_HOLDER: Final = "SELECT pg_notify($1, $2)"
+
+
+async def interrupt_holder(connection: Connection, upload_id: UUID) -> None:
+    """Ask whoever holds this upload, in whatever process, to stop reading."""
+    await connection.execute(INTERRUPT_HOLDER, INTERRUPT_CHANNEL, str(upload_id))
+
+
+# --- appending (tus) ----------------------------------------------------------------------
+
+# Epoch and offset together are the fence: of two writers at one offset one matches a row, and a
+# zombie matches none. The part or tail, the offset and the hash's mid-state move together. A row
+# in the part's place is a native claim that lost the race for the upload's surface.
+ADVANCE_OFFSET: Final = """
+    WITH advanced AS (
+        UPDATE uploads
+           SET offset_bytes = $4,
+               hashed_bytes = $4,
+               sha256_state = $5,
+               surface = 'tus',
+               expires_at = $6,
+               leased_by = CASE WHEN $7 THEN NULL ELSE leased_by END,
+               state = CASE WHEN length_bytes = $4 THEN 'finishing' ELSE state END,
+               finish_after = CASE WHEN length_bytes = $4 THEN now() END
+         WHERE upload_id = $1
+           AND epoch = $2
+           AND offset_bytes = $3
+           AND state = 'open'
+           AND surface IN ('undecided', 'tus')
+     RETURNING upload_id, clip_id, state
+    ), clip AS (
+        UPDATE clips
+           SET state = 'finishing'
+          FROM advanced
+         WHERE clips.clip_id = advanced.clip_id
+           AND advanced.state = 'finishing'
+           AND clips.state = 'receiving'
+    ), part AS (
+        INSERT INTO parts (
+            upload_id, part_index, attempt, length_bytes, sha256, part_number, etag, object_key,
+            object_version)
+        SELECT upload_id, $8, 1, $9, NULL, $10, $11, $12, $13
+          FROM advanced
+         WHERE $8::integer IS NOT NULL
+        ON CONFLICT ON CONSTRAINT parts_pkey DO UPDATE
+           SET length_bytes = EXCLUDED.length_bytes,
+               sha256 = EXCLUDED.sha256,
+               part_number = EXCLUDED.part_number,
+               etag = EXCLUDED.etag,
+               object_key = EXCLUDED.object_key,
+               object_version = EXCLUDED.object_version
+    ), joined AS (
+        DELETE FROM tails
+         USING advanced
+         WHERE tails.upload_id = advanced.upload_id
+           AND ($8::integer IS NOT NULL OR $17::boolean)
+    ), tail AS (
+        INSERT INTO tails (upload_id, offset_bytes, length_bytes, object_key, object_version)
+        SELECT upload_id, $18, $14, $15, $16
+          FROM advanced
+         WHERE $15::text IS NOT NULL
+    )
+    SELECT state FROM advanced
+"""
+
+
+async def advance_offset(  # noqa: PLR0913 - one statement, every value named
+    connection: Connection,
+    upload: Upload,
+    *,
+    offset_bytes: int,
+    new_offset_bytes: int,
+    sha256_state: bytes,
+    expires_at: datetime,
+    release: bool,
+    part: Part | None = None,
+    tail: Tail | None = None,
+    replaces_tails: bool = False,
+) -> str | None:
+    """Record bytes that the vault holds and move the offset; None when fenced off.
+
+    A part replaces the tails that were joined into it; so does a tail that merges them.
+    Returns the upload's state: 'finishing' once the last byte is in.
+    """
+    state: str | None = await connection.fetchval(
+        ADVANCE_OFFSET,
+        upload.upload_id,
+        upload.epoch,
+        offset_bytes,
+        new_offset_bytes,
+        sha256_state,
+        expires_at,
+        release,
+        None if part is None else part.part_index,
+        None if part is None else part.length_bytes,
+        None if part is None else part.part_number,
+        None if part is None else part.etag,
+        None if part is None else part.object_key,
+        None if part is None else part.object_version,
+        None if tail is None else tail.length_bytes,
+        None if tail is None else tail.object_key,
+        None if tail is None else tail.object_version,
+        replaces_tails,
+        None if tail is None else tail.offset_bytes,
+    )
+    return state
+
+
+LIST_TAILS: Final = """
+    SELECT offset_bytes, length_bytes, object_key, object_version
+      FROM tails
+     WHERE upload_id = $1
+  ORDER BY offset_bytes
+"""
+
+
+async def list_tails(connection: Connection, upload_id: UUID) -> list[Tail]:
+    """Return the upload's tail objects in order."""
+    rows = await connection.fetch(LIST_TAILS, upload_id)
+    return [Tail(**row) for row in rows]
+
+
+# Two requests may open a multipart upload at once; the first recorded one is used by both.
+SET_MULTIPART: Final = """
+    UPDATE uploads
+       SET multipart_key = COALESCE(multipart_key, $2),
+           multipart_id = COALESCE(multipart_id, $3),
+           sweep_after = CASE WHEN multipart_id IS NOT NULL
+                              THEN now() + interval '5 minutes' ELSE sweep_after END
+     WHERE upload_id = $1
+ RETURNING multipart_id
+"""
+
+
+async def set_multipart(
+    connection: Connection, upload_id: UUID, key: str, multipart_id: str
+) -> str:
+    """Record the multipart upload; returns the one to use, which another may have recorded."""
+    used: str = await connection.fetchval(SET_MULTIPART, upload_id, key, multipart_id)
+    return used
+
+
+# --- chunks (native) ----------------------------------------------------------------------
+
+# A claim names the digest before a byte is streamed and numbers the attempt, so that two senders
+# of one index never write to one part number. A stored chunk (etag) is never claimed again.
+CLAIM_CHUNK: Final = """
+    WITH upload AS (
+        SELECT uploads.upload_id, uploads.clip_id, uploads.station_id, surface, uploads.state,
+               length_bytes, part_bytes, offset_bytes, hashed_bytes, sha256_state, epoch,
+               leased_by, multipart_key, multipart_id, tus_metadata, expires_at
+          FROM clips
+          JOIN uploads ON uploads.upload_id = clips.upload_id
+         WHERE clips.clip_id = $1
+           AND uploads.station_id = $2
+           AND uploads.state = 'open'
+           AND uploads.surface IN ('undecided', 'native')
+           AND uploads.expires_at > now()
+           AND $4 = LEAST(part_bytes, length_bytes - $3::bigint * part_bytes)
+    ), claim AS (
+        INSERT INTO parts (upload_id, part_index, attempt, length_bytes, sha256)
+        SELECT upload_id, $3::integer, 1, $4, $5
+          FROM upload
+        ON CONFLICT ON CONSTRAINT parts_pkey DO UPDATE
+           SET attempt = parts.attempt + 1,
+               sha256 = EXCLUDED.sha256
+         WHERE parts.etag IS NULL
+     RETURNING attempt
+    )
+    SELECT upload.upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes,
+           offset_bytes, hashed_bytes, sha256_state, epoch, leased_by, multipart_key,
+           multipart_id, tus_metadata, expires_at, claim.attempt
+      FROM upload, claim
+"""
+
+
+async def claim_chunk(
+    connection: Connection,
+    clip_id: UUID,
+    station_id: str,
+    index: int,
+    length_bytes: int,
+    sha256: bytes,
+) -> tuple[Upload, int] | None:
+    """Claim a chunk index for this digest: the upload and the number of this attempt.
+
+    None when the chunk does not fit the plan, is stored already, or the upload is not this
+    station's or not open: `find_clip_upload` and `find_stored_digest` tell which.
+    """
+    row = await connection.fetchrow(CLAIM_CHUNK, clip_id, station_id, index, length_bytes, sha256)
+    if row is None:
+        return None
+    fields: dict[str, Any] = dict(row)
+    attempt: int = fields.pop("attempt")
+    return Upload(**fields), attempt
+
+
+# A sealed clip's part rows are folded into its manifest: the digests are found in either place.
+FIND_STORED_DIGEST: Final = """
+    SELECT sha256
+      FROM parts
+     WHERE upload_id = $1
+       AND part_index = $2
+       AND etag IS NOT NULL
+     UNION ALL
+    SELECT decode(manifest #>> ARRAY['parts', $2::text, 'sha256'], 'hex')
+      FROM clips
+     WHERE upload_id = $1
+       AND manifest IS NOT NULL
+     LIMIT 1
+"""
+
+
+async def find_stored_digest(
+    connection: Connection, upload_id: UUID, part_index: int
+) -> bytes | None:
+    """Return the digest of a chunk that is durable; None when it is not."""
+    digest: bytes | None = await connection.fetchval(FIND_STORED_DIGEST, upload_id, part_index)
+    return digest
+
+
+# The part row goes first: a second recorder of the same index waits for its lock, then finds the
+# etag set and counts nothing. The hash moves on only if this chunk is where it stood.
+RECORD_CHUNK: Final = """
+    WITH part AS (
+        UPDATE parts
+           SET part_number = $4,
+               etag = $5,
+               object_key = $6,
+               object_version = $7
+         WHERE upload_id = $1
+           AND part_index = $2
+           AND sha256 = $3
+           AND etag IS NULL
+     RETURNING upload_id, part_index, length_bytes
+    )
+    UPDATE uploads
+       SET offset_bytes = offset_bytes + part.length_bytes,
+           surface = 'native',
+           expires_at = $8,
+           sweep_after = CASE WHEN $11 THEN now() + interval '5 minutes' ELSE sweep_after END,
+           hashed_bytes = CASE WHEN $9::bytea IS NOT NULL AND hashed_bytes = $10
+                               THEN hashed_bytes + part.length_bytes ELSE hashed_bytes END,
+           sha256_state = CASE WHEN $9::bytea IS NOT NULL AND hashed_bytes = $10
+                               THEN $9 ELSE sha256_state END
+      FROM part
+     WHERE uploads.upload_id = part.upload_id
+       AND state = 'open'
+       AND surface IN ('undecided', 'native')
+ RETURNING offset_bytes
+"""
+
+
+async def record_chunk(  # noqa: PLR0913 - one statement, every value named
+    connection: Connection,
+    upload: Upload,
+    part: Part,
+    *,
+    sha256_state: bytes | None,
+    expires_at: datetime,
+    has_leftovers: bool,
+) -> int | None:
+    """Count a chunk that the vault holds; None when it is not counted.
+
+    sha256_state  mid-state of the whole-clip hash after this chunk, if it ran over it
+    Returns the durable bytes of the upload so far.
+    """
+    received_bytes: int | None = await connection.fetchval(
+        RECORD_CHUNK,
+        upload.upload_id,
+        part.part_index,
+        part.sha256,
+        part.part_number,
+        part.etag,
+        part.object_key,
+        part.object_version,
+        expires_at,
+        sha256_state,
+        part.part_index * upload.part_bytes,
+        has_leftovers,
+    )
+    return received_bytes
+
+
+LIST_STORED_INDICES: Final = """
+    SELECT part_index
+      FROM parts
+     WHERE upload_id = $1
+       AND etag IS NOT NULL
+"""
+
+
+async def list_stored_indices(connection: Connection, upload_id: UUID) -> set[int]:
+    """Return the chunk indices that are durable."""
+    rows = await connection.fetch(LIST_STORED_INDICES, upload_id)
+    return {row["part_index"] for row in rows}
+
+
+# --- finishing ----------------------------------------------------------------------------
+
+# Every chunk was counted exactly once, so a full count means that none is missing.
+CLOSE_UPLOAD: Final = """
+    WITH closed AS (
+        UPDATE uploads
+           SET state = 'finishing',
+               finish_after = now(),
+               surface = CASE WHEN surface = 'undecided' THEN 'native' ELSE surface END
+         WHERE upload_id = $1
+           AND state = 'open'
+           AND offset_bytes = length_bytes
+           AND surface IN ('undecided', 'native')
+     RETURNING clip_id
+    )
+    UPDATE clips
+       SET state = 'finishing'
+      FROM closed
+     WHERE clips.clip_id = closed.clip_id
+       AND state = 'receiving'
+ RETURNING clips.clip_id
+"""
+
+
+async def close_upload(connection: Connection, upload_id: UUID) -> bool:
+    """Let nothing more be written to a complete upload; False when it is not complete or open."""
+    return await connection.fetchval(CLOSE_UPLOAD, upload_id) is not None
+
+
+CLAIM_FINISH: Final = """
+    UPDATE uploads
+       SET finish_after = now() + make_interval(secs => $2),
+           finish_attempts = finish_attempts + 1
+     WHERE upload_id = $1
+       AND state = 'finishing'
+       AND finish_after <= now()
+ RETURNING upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
+           hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
+           tus_metadata, expires_at
+"""
+
+
+async def claim_finish(connection: Connection, upload_id: UUID, *, claim_s: float) -> Upload | None:
+    """Claim the finishing of an upload for a while; None when there is nothing to do (now)."""
+    row = await connection.fetchrow(CLAIM_FINISH, upload_id, claim_s)
+    return None if row is None else Upload(**row)
+
+
+POSTPONE_FINISH: Final = """
+    UPDATE uploads
+       SET finish_after = now() + make_interval(secs => $2)
+     WHERE upload_id = $1
+       AND state = 'finishing'
+"""
+
+
+async def postpone_finish(connection: Connection, upload_id: UUID, *, delay_s: float) -> None:
+    """Let the finishing be claimed again after a delay."""
+    await connection.execute(POSTPONE_FINISH, upload_id, delay_s)
+
+
+LIST_DUE_FINISHES: Final = """
+    SELECT upload_id
+      FROM uploads
+     WHERE state = 'finishing'
+       AND finish_after <= now()
+  ORDER BY finish_after
+     LIMIT $1
+"""
+
+
+async def list_due_finishes(connection: Connection, *, limit: int) -> list[UUID]:
+    """Return uploads whose finishing nobody drives."""
+    return [row["upload_id"] for row in await connection.fetch(LIST_DUE_FINISHES, limit)]
+
+
+LIST_PARTS: Final = """
+    SELECT part_index, part_number, length_bytes, sha256, etag, object_key, object_version
+      FROM parts
+     WHERE upload_id = $1
+       AND etag IS NOT NULL
+  ORDER BY part_index
+"""
+
+
+async def list_parts(connection: Connection, upload_id: UUID) -> list[Part]:
+    """Return the stored parts in order."""
+    return [Part(**row) for row in await connection.fetch(LIST_PARTS, upload_id)]
+
+
+# --- ending without a clip ----------------------------------------------------------------
+
+LIST_EXPIRED: Final = """
+    SELECT upload_id
+      FROM uploads
+     WHERE state = 'open'
+       AND expires_at <= now()
+  ORDER BY expires_at
+     LIMIT $1
+"""
+
+
+async def list_expired(connection: Connection, *, limit: int) -> list[UUID]:
+    """Return open uploads that nobody continued in time."""
+    return [row["upload_id"] for row in await connection.fetch(LIST_EXPIRED, limit)]
+
+
+# Five minutes after the trouble the last stale writer is gone; a part it wrote later than that
+# would lie in a multipart upload that does not exist any more.
+CLAIM_SWEEPS: Final = """
+    UPDATE uploads
+       SET sweep_after = now() + interval '5 minutes'
+     WHERE upload_id IN (
+        SELECT upload_id
+          FROM uploads
+         WHERE sweep_after <= now()
+           AND state NOT IN ('open', 'finishing')
+      ORDER BY sweep_after
+         LIMIT $1
+           FOR UPDATE SKIP LOCKED)
+ RETURNING upload_id
+"""
+
+
+async def claim_sweeps(connection: Connection, *, limit: int) -> list[UUID]:
+    """Claim ended uploads that may have left things in the vault that nobody needs."""
+    return [row["upload_id"] for row in await connection.fetch(CLAIM_SWEEPS, limit)]
+
+
+SETTLE_SWEEP: Final = """
+    WITH swept AS (
+        UPDATE uploads
+           SET sweep_after = NULL
+         WHERE upload_id = $1
+           AND state NOT IN ('open', 'finishing')
+     RETURNING upload_id
+    ), parts_gone AS (
+        DELETE FROM parts USING swept WHERE parts.upload_id = swept.upload_id
+    )
+    DELETE FROM tails USING swept WHERE tails.upload_id = swept.upload_id
+"""
+
+
+async def settle_sweep(connection: Connection, upload_id: UUID) -> None:
+    """Record that nothing of an ended upload is left over; its part rows go too."""
+    await connection.execute(SETTLE_SWEEP, upload_id)
