@@ -1,0 +1,39 @@
+# Paths are relative throughout: this folder's own path may hold spaces.
+SHELL := /bin/sh
+BIN := .venv/bin
+DATA ?= data
+PORT ?= 8080
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install run demo test check bench lock schema
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+install: ## make .venv from the lock files
+	@sh requirements/install.sh
+
+run: install ## everything on this machine (DATA=folder PORT=number)
+	@exec $(BIN)/python -m ingest_service dev --data "$(DATA)" --port "$(PORT)"
+
+demo: install ## a real clip through cuts and a crash to secured evidence
+	@exec $(BIN)/python -m ingest_service demo
+
+test: install ## all tests, on real Postgres and S3
+	@exec $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+check: install ## format, lint, types, import directions
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/python -m mypy
+	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as run; run()'
+
+bench: install ## CPU and throughput of the upload path
+	@$(BIN)/python -m loadtest.bench
+
+lock: install ## remake the lock files (UPGRADE=--upgrade takes newer versions)
+	@sh requirements/lock.sh $(UPGRADE)
+
+schema: install ## remake schemas/ledger.sql from the migrations
+	@$(BIN)/python -m ingest_service.dev.schema > schemas/ledger.sql

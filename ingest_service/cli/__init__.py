@@ -1,0 +1,26 @@
+"""The `ingest` command: every way to start the service, and the tools around it."""
+
+import typer
+
+from ingest_service.cli.dev import dev
+from ingest_service.cli.dock import dock_app
+from ingest_service.cli.migrate import migrate
+from ingest_service.cli.serve import serve
+
+app = typer.Typer(
+    name="ingest",
+    help="Evidence ingest for body-worn cameras: from the dock to secured evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    # A traceback with local variables would show passwords and tokens.
+    pretty_exceptions_enable=False,
+)
+app.command()(dev)
+app.command()(serve)
+app.command()(migrate)
+app.add_typer(dock_app)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="ingest")

@@ -1,0 +1,59 @@
+"""`ingest serve`: the HTTP API."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from ingest_service.cli.startup import require_settings
+
+# The API by name: with several workers each process imports it for itself.
+_APP: Final = "ingest_service.app:make_app"
+# Read by prometheus_client when it is imported; the API's processes are new interpreters.
+_METRICS_DIR_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def serve() -> None:
+    """Serve the HTTP API until SIGTERM; uploads in flight may then still finish.
+
+    Settings come from INGEST_* variables. Example:
+
+        INGEST_PORT=8080 INGEST_WORKERS=4 ingest serve
+    """
+    settings = require_settings()
+    if settings.workers > 1:
+        _share_metrics(settings.metrics_dir)
+    uvicorn.run(
+        _APP,
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        backlog=settings.backlog,
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=settings.drain_timeout_s,
+        # The application writes its own line per request, and says itself where it is reached.
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+    )
+
+
+def _share_metrics(folder: Path | None) -> None:
+    """Let all workers keep their metrics in one folder, so that any of them can add them up."""
+    if _METRICS_DIR_VARIABLE in os.environ:
+        return  # whoever started us has made and emptied it
+    if folder is None:
+        folder = Path(tempfile.mkdtemp(prefix="ingest-metrics-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    # Process ids are given out again: files of an earlier run would be added to.
+    for file in folder.glob("*.db"):
+        file.unlink()
+    os.environ[_METRICS_DIR_VARIABLE] = str(folder)
