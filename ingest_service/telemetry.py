@@ -1,0 +1,196 @@
+"""Log set-up, and every metric of the service.
+
+With several processes on one machine the metrics live in files that any of them can add up:
+`PROMETHEUS_MULTIPROC_DIR` must then name an empty folder before this module is imported first,
+for a metric picks its home when it is made.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from typing import Any, Final, Literal
+
+import structlog
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+METRICS_DIR_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+# --- requests ----------------------------------------------------------------------------
+# `surface` is native, tus, log or ops; `route` is the template, never the path with ids.
+
+REQUESTS: Final = Counter(
+    "ingest_requests_total", "Requests answered.", ["surface", "method", "route", "status"]
+)
+REQUEST_SECONDS: Final = Histogram(
+    "ingest_request_seconds",
+    "From the first byte of the request to the last of the answer.",
+    ["surface", "method", "route"],
+    # Up to a chunk on a slow uplink: 8 MiB at 1 Mbit/s is a minute.
+    buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60),
+)
+PROBLEMS: Final = Counter(
+    "ingest_problems_total", "Refusals, by the name at the end of their problem type.", ["problem"]
+)
+ACTIVE_BODIES: Final = Gauge(
+    "ingest_active_bodies", "Request bodies on their way in.", multiprocess_mode="livesum"
+)
+
+# --- bytes and uploads -------------------------------------------------------------------
+
+CHUNK_BYTES: Final = Counter(
+    "ingest_chunk_bytes_total", "Bytes of footage made durable.", ["surface"]
+)
+REPLAY_BYTES: Final = Gauge(
+    "ingest_replay_bytes", "Memory holding bytes until S3 has them.", multiprocess_mode="livesum"
+)
+TAKE_OVERS: Final = Counter(
+    "ingest_take_overs_total", "Uploads taken from a request that still held them."
+)
+UPLOADS_OPENED: Final = Counter("ingest_uploads_opened_total", "Uploads opened.", ["surface"])
+UPLOADS_FINISHED: Final = Counter(
+    "ingest_uploads_finished_total", "Uploads whose object is complete in the vault."
+)
+UPLOADS_EXPIRED: Final = Counter(
+    "ingest_uploads_expired_total", "Uploads abandoned by their dock and cleared away."
+)
+UPLOADS_FAILED: Final = Counter(
+    "ingest_uploads_failed_total", "Uploads whose stored bytes were lost: a human looks."
+)
+
+# --- clips -------------------------------------------------------------------------------
+
+CLIPS_ANNOUNCED: Final = Counter("ingest_clips_announced_total", "Clips seen the first time.")
+CLIPS_SECURED: Final = Counter(
+    "ingest_clips_secured_total", "Clips read back from storage with the right hash."
+)
+CLIPS_QUARANTINED: Final = Counter(
+    "ingest_clips_quarantined_total", "Clips set aside for a mismatch: a human looks."
+)
+READ_BACK_BYTES: Final = Counter("ingest_read_back_bytes_total", "Bytes re-read from storage.")
+
+# --- what the service leans on -----------------------------------------------------------
+
+VAULT_SECONDS: Final = Histogram(
+    "ingest_vault_seconds",
+    "Requests to the evidence storage.",
+    ["operation"],
+    buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60),
+)
+VAULT_ERRORS: Final = Counter(
+    "ingest_vault_errors_total",
+    "Requests to the storage that failed, retries counted.",
+    ["operation"],
+)
+KEYRING_REFRESHES: Final = Counter(
+    "ingest_keyring_refreshes_total", "Reads of the service tokens' key set.", ["outcome"]
+)
+JOB_RUNS: Final = Counter("ingest_job_runs_total", "Passes of the jobs.", ["job", "outcome"])
+JOB_SECONDS: Final = Histogram(
+    "ingest_job_seconds", "One pass of a job.", ["job"], buckets=(0.01, 0.1, 1, 10, 60, 600)
+)
+
+
+def render_metrics() -> tuple[bytes, str]:
+    """Return the metrics of every process of this machine as text, and its content type."""
+    if METRICS_DIR_VARIABLE not in os.environ:
+        return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library has no types here
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def forget_process(pid: int) -> None:
+    """Drop the gauges of a process that ended; its counters stay in the sums."""
+    if METRICS_DIR_VARIABLE in os.environ:
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library has no types here
+
+
+# --- the log -----------------------------------------------------------------------------
+
+# What is known of the request being served: shared by every task that serves it, written as one
+# line when it ends. None outside a request.
+REQUEST_FIELDS: Final[ContextVar[dict[str, object] | None]] = ContextVar(
+    "request_fields", default=None
+)
+
+
+def add_fields(**fields: object) -> None:
+    """Add facts (upload_id, clip_id, bytes, ...) to the line of the request being served.
+
+    No tokens, no footage, no names of people. Outside a request this does nothing.
+    """
+    known = REQUEST_FIELDS.get()
+    if known is not None:
+        known.update(fields)
+
+
+def request_id() -> str | None:
+    """Return the id of the request being served; None outside a request."""
+    fields = REQUEST_FIELDS.get()
+    return None if fields is None else str(fields["request_id"])
+
+
+def configure_logging(
+    *, form: Literal["json", "console"], level: Literal["debug", "info", "warning", "error"]
+) -> None:
+    """Write the log to standard output: one JSON object per line, or colours for people.
+
+    Lines of libraries (uvicorn, botocore) come out in the same form, from level `warning` on.
+    """
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_request_id,
+    ]
+    # Tracebacks come without local variables: those hold tokens and footage.
+    bare_traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    renderers: list[structlog.typing.Processor] = (
+        [
+            structlog.processors.ExceptionRenderer(bare_traceback),
+            structlog.processors.JSONRenderer(default=str),
+        ]
+        if form == "json"
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
+    )
+    structlog.configure(
+        processors=[*shared, *renderers],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        # One write a line: lines of several processes in one pipe do not mix.
+        logger_factory=structlog.WriteLoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
+
+
+def _add_request_id(
+    _logger: Any,  # noqa: ANN401  structlog's own signature
+    _method: str,
+    event: MutableMapping[str, Any],
+) -> MutableMapping[str, Any]:
+    fields = REQUEST_FIELDS.get()
+    if fields is not None and "request_id" not in event:
+        event["request_id"] = fields["request_id"]
+    return event
