@@ -3,8 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -102,8 +101,7 @@ class KeyRing:
             telemetry.KEYRING_REFRESHES.labels("done").inc()
 
 
-@asynccontextmanager
-async def open_keyring(source: str | None) -> AsyncIterator[KeyRing]:
+def open_keyring(source: str | None) -> KeyRing:
     """Open the key set of a file path or an https URL; None: no service token is accepted.
 
     A file is read now, so that a wrong path stops the start. A URL is fetched with the first
@@ -113,14 +111,16 @@ async def open_keyring(source: str | None) -> AsyncIterator[KeyRing]:
         KeyRingUnusable: the file is not there or no key set, or the URL is not https.
     """
     keyring = KeyRing(source)
-    if source is not None and _is_url(source):
+    if source is None:
+        return keyring
+    if _is_url(source):
         url = urlsplit(source)
         if url.scheme != "https" and url.hostname not in _LOOPBACK:
             message = f"the key set must come by https, not from {url.scheme}://{url.hostname}"
             raise KeyRingUnusable(message)
-    elif source is not None:
+    else:
         keyring.load_file(Path(source))
-    yield keyring
+    return keyring
 
 
 def parse_key_set(content: bytes) -> dict[str, VerifyingKey]:

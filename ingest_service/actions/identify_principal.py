@@ -61,19 +61,16 @@ class Authenticator:
     Concurrency: any number of tasks of one event loop.
 
     pool, keyring   where keys of stations and of services are found
-    issuer ... station_lifetime_max_s   what every token must satisfy: see `TokenRules`
+    rules           what every token must satisfy
     look_again_s    how soon a key is looked up again; 0 = for every request
     """
 
-    def __init__(  # noqa: PLR0913  what it leans on, the rules, and two clocks
+    def __init__(  # noqa: PLR0913  what it leans on, and its two clocks
         self,
         *,
         pool: Pool,
         keyring: KeyRing,
-        issuer: str | None,
-        audience: str,
-        leeway_s: int,
-        station_lifetime_max_s: int,
+        rules: TokenRules,
         now: Clock = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         look_again_s: float = LOOK_AGAIN_S,
@@ -81,7 +78,7 @@ class Authenticator:
     ) -> None:
         self._pool = pool
         self._keyring = keyring
-        self._rules = TokenRules(audience, issuer, leeway_s, station_lifetime_max_s)
+        self._rules = rules
         self._now = now
         self._monotonic = monotonic
         self._look_again_s = look_again_s
