@@ -245,6 +245,11 @@ async def _handle_framework(request: Request, error: Exception) -> Response:
 
 
 async def _handle_surprise(_request: Request, error: Exception) -> Response:
+    return internal_error_response(error)
+
+
+def internal_error_response(error: Exception) -> Response:
+    """Return the answer to an error that nobody foresaw: logged here, nothing of it sent."""
     _LOG.error("request_failed", exc_info=error)
     telemetry.PROBLEMS.labels("internal-error").inc()
     telemetry.add_fields(outcome="internal-error")

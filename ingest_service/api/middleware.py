@@ -1,0 +1,165 @@
+"""What every request gets: an id, one structured line, its metrics, and an answer to a surprise."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Final
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ingest_service import telemetry
+from ingest_service.api.problems import internal_error_response
+from ingest_service.domain.clock import utc_now
+from ingest_service.domain.ids import make_id
+
+REQUEST_ID: Final = b"x-request-id"
+# nginx's number for a caller that hung up before the answer; it never goes over the wire.
+CALLER_GONE: Final = 499
+
+_LOG: Final = structlog.get_logger("ingest.request")
+_ID_CHARS_MAX: Final = 64
+_ID_CHARS: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:"
+# Other methods share one label: a stranger must not make us a metric per invented word.
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_UNMATCHED: Final = "unmatched"
+_SURFACES: Final = {"files": "tus", "v1": "native", "log": "log"}
+# Probes come every few seconds; their lines would bury the others.
+_QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics"})
+_OK_OUTCOMES: Final = ((200, "informed"), (300, "ok"), (400, "redirected"))
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What was sent back so far."""
+
+    status: int = 0
+    sent_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Meters:
+    """The metrics of one (route, method), looked up once: a look-up costs more than counting."""
+
+    surface: str
+    route: str
+    method: str
+    seconds: Any
+    by_status: dict[int, Any] = field(default_factory=dict)
+
+    def count(self, status: int, seconds: float) -> None:
+        counter = self.by_status.get(status)
+        if counter is None:
+            counter = telemetry.REQUESTS.labels(self.surface, self.method, self.route, str(status))
+            self.by_status[status] = counter
+        counter.inc()
+        self.seconds.observe(seconds)
+
+
+class ObserveRequests:
+    """The outermost middleware of ours; plain ASGI, for it sees every block of every body.
+
+    A handler's exception that nobody made a problem of is answered and logged here, so that
+    the answer carries the request id too.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._meters: dict[tuple[str, str], _Meters] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        request_id = _find_request_id(scope["headers"]) or make_id(utc_now()).hex
+        id_header = (REQUEST_ID, request_id.encode())
+        fields: dict[str, object] = {"request_id": request_id}
+        answer = _Answer()
+
+        async def send_observed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), id_header]
+            elif message["type"] == "http.response.body":
+                answer.sent_bytes += len(message.get("body", b""))
+            await send(message)
+
+        token = telemetry.REQUEST_FIELDS.set(fields)
+        try:
+            await self._serve(scope, receive, send_observed, answer)
+        finally:
+            self._record(scope, fields, answer, perf_counter() - started)
+            telemetry.REQUEST_FIELDS.reset(token)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, answer: _Answer) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except ClientDisconnect:
+            telemetry.add_fields(outcome="caller-gone")
+            answer.status = answer.status or CALLER_GONE
+        except asyncio.CancelledError:
+            telemetry.add_fields(outcome="cancelled")
+            raise
+        except Exception as error:
+            if answer.status:
+                # The answer has begun, so it cannot turn into a problem: cut the connection,
+                # or the caller would take half an answer for a whole one.
+                telemetry.add_fields(outcome="broken-off")
+                _LOG.exception("answer_broken_off")
+                raise
+            await internal_error_response(error)(scope, receive, send)
+
+    def _record(
+        self, scope: Scope, fields: dict[str, object], answer: _Answer, seconds: float
+    ) -> None:
+        route = fields.get("route") or getattr(scope.get("route"), "path", None) or _UNMATCHED
+        meters = self._find_meters(str(route), scope["method"])
+        # Without an answer the process is going away, or the caller is.
+        status = answer.status or CALLER_GONE
+        meters.count(status, seconds)
+        line = {
+            "method": meters.method,
+            "route": meters.route,
+            "status": status,
+            "ms": round(seconds * 1000, 2),
+            "sent_bytes": answer.sent_bytes,
+            "outcome": _name_outcome(status),
+            **fields,
+        }
+        if status >= 500:  # noqa: PLR2004  RFC 9110: the server's own fault
+            _LOG.error("request", **line)
+        elif meters.route in _QUIET_ROUTES:
+            _LOG.debug("request", **line)
+        else:
+            _LOG.info("request", **line)
+
+    def _find_meters(self, route: str, method: str) -> _Meters:
+        meters = self._meters.get((route, method))
+        if meters is None:
+            known_method = method if method in _METHODS else "other"
+            surface = _SURFACES.get(route.lstrip("/").split("/", 1)[0], "ops")
+            seconds = telemetry.REQUEST_SECONDS.labels(surface, known_method, route)
+            meters = _Meters(surface, route, known_method, seconds)
+            if method in _METHODS:
+                self._meters[route, method] = meters
+        return meters
+
+
+def _find_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the caller's own id of the request, if it is harmless in a log."""
+    for name, value in headers:
+        if name == REQUEST_ID:
+            is_sane = 0 < len(value) <= _ID_CHARS_MAX and not value.translate(None, _ID_CHARS)
+            return value.decode("ascii") if is_sane else None
+    return None
+
+
+def _name_outcome(status: int) -> str:
+    for limit, name in _OK_OUTCOMES:
+        if status < limit:
+            return name
+    return "refused" if status < 500 else "failed"  # noqa: PLR2004  RFC 9110
