@@ -1,1 +1,1 @@
-"""The reference docking-station client."""
+"""The docking station's side: the reference client, which knows the service only by its schemas."""

@@ -1,0 +1,99 @@
+import hashlib
+import json
+from uuid import uuid4
+
+import pytest
+
+from ingest_service.dock.failures import FileChanged, ReceiptRefused
+from ingest_service.dock.release import erase_recording, verify_release
+from ingest_service.domain.receipt import make_receipt
+from tests.dock.fake_service import Signer, make_leaf
+
+CONTENT = b"footage"
+SHA256_HEX = hashlib.sha256(CONTENT).hexdigest()
+OTHER_HEX = hashlib.sha256(b"other").hexdigest()
+CLIP_ID = uuid4()
+
+
+@pytest.fixture
+def signer() -> Signer:
+    return Signer()
+
+
+def verify(signer, receipt):
+    return verify_release(
+        receipt,
+        verifier_key=signer.verifier_key,
+        clip_id=CLIP_ID,
+        sha256_hex=SHA256_HEX,
+        size_bytes=len(CONTENT),
+    )
+
+
+def test_a_receipt_for_this_file_is_believed(signer):
+    receipt = signer.sign_receipt(make_leaf(CLIP_ID, SHA256_HEX, len(CONTENT)))
+
+    assert verify(signer, receipt).sha256_readback == SHA256_HEX
+
+
+@pytest.mark.parametrize(
+    ("leaf", "reason"),
+    [
+        (make_leaf(uuid4(), SHA256_HEX, 7), "about clip"),
+        (make_leaf(CLIP_ID, SHA256_HEX, 8), "8 bytes"),
+        (make_leaf(CLIP_ID, OTHER_HEX, 7), "SHA-256 received"),
+        (make_leaf(CLIP_ID, SHA256_HEX, 7, sha256_readback=OTHER_HEX), "read back"),
+        (make_leaf(CLIP_ID, SHA256_HEX, 7) | {"type": "clip.sealed"}, "clip.secured"),
+        ({"type": "clip.secured"}, "facts"),
+    ],
+)
+def test_a_genuine_receipt_for_something_else_is_refused(signer, leaf, reason):
+    with pytest.raises(ReceiptRefused, match=reason):
+        verify(signer, signer.sign_receipt(leaf))
+
+
+def test_a_receipt_signed_by_another_key_is_refused(signer):
+    receipt = Signer().sign_receipt(make_leaf(CLIP_ID, SHA256_HEX, len(CONTENT)))
+
+    with pytest.raises(ReceiptRefused):
+        verify(signer, receipt)
+
+
+def test_a_key_that_borrows_the_pinned_name_and_id_is_refused(signer):
+    leaf = json.dumps(make_leaf(CLIP_ID, SHA256_HEX, len(CONTENT))).encode()
+    forged = Signer().key.sign(b"ingest release receipt v1\n" + leaf)
+    name, key_id, _ = signer.verifier_key.split("+", 2)
+
+    with pytest.raises(ReceiptRefused):
+        verify(signer, make_receipt(leaf, name, key_id, forged))
+
+
+@pytest.mark.parametrize("signature", ["", "é", "AAAA", "!!"])
+def test_a_garbled_signature_is_refused(signer, signature):
+    receipt = signer.sign_receipt(make_leaf(CLIP_ID, SHA256_HEX, len(CONTENT)))
+
+    with pytest.raises(ReceiptRefused):
+        verify(signer, receipt.model_copy(update={"signature": signature}))
+
+
+async def test_a_file_that_was_secured_is_erased_with_its_sidecar(tmp_path, signer):
+    path, sidecar_path = tmp_path / "clip.mp4", tmp_path / "clip.mp4.ingest.json"
+    path.write_bytes(CONTENT)
+    sidecar_path.write_text("{}")
+    facts = verify(signer, signer.sign_receipt(make_leaf(CLIP_ID, SHA256_HEX, len(CONTENT))))
+
+    await erase_recording(path, sidecar_path, facts=facts)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"FOOTAGE", b"footage and more", b""])
+async def test_a_file_that_is_not_what_was_secured_is_kept(tmp_path, signer, content):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    facts = verify(signer, signer.sign_receipt(make_leaf(CLIP_ID, SHA256_HEX, len(CONTENT))))
+
+    with pytest.raises(FileChanged):
+        await erase_recording(path, tmp_path / "clip.mp4.ingest.json", facts=facts)
+
+    assert path.read_bytes() == content
