@@ -101,7 +101,9 @@ class Vault(Protocol):
         """
         ...
 
-    async def put_part(self, key: str, multipart_id: str, part_number: int, body: Body) -> StoredPart:
+    async def put_part(
+        self, key: str, multipart_id: str, part_number: int, body: Body
+    ) -> StoredPart:
         """Store one part (1..10,000).
 
         Raises:

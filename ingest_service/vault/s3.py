@@ -1,0 +1,430 @@
+"""Evidence bytes in S3-compatible storage: the only room that speaks S3.
+
+The hot requests (PUT of objects and parts, GET) go by `connections`, signed by `signing`; all
+others by aiobotocore. The errors of both end here.
+"""
+
+import asyncio
+import base64
+import hashlib
+import random
+import re
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, NotRequired, TypedDict, TypeVar
+from urllib.parse import quote, urlsplit
+
+import structlog
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import ClientError
+
+from ingest_service.errors import ChunkCorrupted, StoredBytesLost, VaultFull, VaultUnavailable
+from ingest_service.vault import Body, StoredObject, StoredPart
+from ingest_service.vault.connections import StoreConnections
+from ingest_service.vault.failures import StoreFailed, status_of, translating
+from ingest_service.vault.hot import HotRequests, Reading
+from ingest_service.vault.signing import RequestSigner
+
+if TYPE_CHECKING:  # stubs of the develop extra: not installed where the service runs
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
+ChecksSha256 = Literal["probe", "yes", "no"]
+_Answer = TypeVar("_Answer")
+
+# Waits between tries: doubled each time, and any part of it, so that a herd does not march in step.
+FIRST_WAIT_S: Final = 0.2
+LONGEST_WAIT_S: Final = 5.0
+PROBE_AGAIN_AFTER_S: Final = 10.0
+_STATUS_ABSENT: Final = frozenset({404, 405})
+_PLAIN_MD5: Final = re.compile(r"[0-9a-f]{32}")
+
+_logger = structlog.get_logger("vault")
+
+
+class _ObjectName(TypedDict):
+    Bucket: str
+    Key: str
+    VersionId: NotRequired[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _BytesBody:
+    data: bytes
+    sha256: bytes | None = None
+    may_replay: bool = True
+
+    @property
+    def length_bytes(self) -> int:
+        return len(self.data)
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        yield self.data
+
+
+class S3Vault:
+    """The Vault on S3; see `Vault` for what it promises."""
+
+    def __init__(
+        self,
+        *,
+        client: "S3Client",
+        hot: HotRequests,
+        bucket: str,
+        checks_sha256: ChecksSha256,
+        attempts: int,
+    ) -> None:
+        self._client = client
+        self._hot = hot
+        self._bucket = bucket
+        self._attempts = attempts
+        # None: not known yet, the store did not answer when it was asked.
+        self._checks = {"probe": None, "yes": True, "no": False}[checks_sha256]
+        self._probe_after = 0.0
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket."""
+        return self._bucket
+
+    @property
+    def checks_sha256(self) -> bool:
+        """Whether the store refuses bytes that differ from `body.sha256`."""
+        return self._checks is True
+
+    # --- writes ------------------------------------------------------------------------
+
+    async def put_object(self, key: str, body: Body) -> StoredObject:
+        """Store one object; see `Vault.put_object`."""
+
+        async def send() -> StoredObject:
+            headers = await self._put(key, "", body)
+            version = headers.get("x-amz-version-id")
+            return StoredObject(_read_etag(headers), version, body.length_bytes)
+
+        stored = await self._retrying(send, lambda: body.may_replay)
+        await self._probe_if_unknown()
+        return stored
+
+    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
+        """Open a multipart upload; see `Vault.open_multipart`."""
+        await self._probe_if_unknown()
+
+        async def send() -> str:
+            with translating():
+                if with_sha256 and self._checks is not False:
+                    answer = await self._client.create_multipart_upload(
+                        Bucket=self._bucket, Key=key, ChecksumAlgorithm="SHA256"
+                    )
+                else:
+                    answer = await self._client.create_multipart_upload(
+                        Bucket=self._bucket, Key=key
+                    )
+            return answer["UploadId"]
+
+        # A lost answer leaves an upload that nobody knows: `sweep` removes it.
+        return await self._retrying(send)
+
+    async def put_part(
+        self, key: str, multipart_id: str, part_number: int, body: Body
+    ) -> StoredPart:
+        """Store one part; see `Vault.put_part`."""
+        query = f"partNumber={part_number}&uploadId={quote(multipart_id, safe='-_.~')}"
+
+        async def send() -> StoredPart:
+            headers = await self._put(key, query, body)
+            return StoredPart(part_number, _read_etag(headers), body.sha256)
+
+        return await self._retrying(send, lambda: body.may_replay)
+
+    async def complete_multipart(
+        self, key: str, multipart_id: str, parts: Sequence[StoredPart]
+    ) -> StoredObject:
+        """Join the parts; see `Vault.complete_multipart`."""
+        listed = [self._list_part(part) for part in parts]
+
+        async def send() -> StoredObject:
+            with translating():
+                answer = await self._client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=key,
+                    UploadId=multipart_id,
+                    MultipartUpload={"Parts": listed},
+                )
+            etag = answer.get("ETag", "").strip('"')
+            if not etag:
+                message = "the store completed the upload without an ETag"
+                raise StoreFailed(message)
+            return StoredObject(etag, answer.get("VersionId"))
+
+        try:
+            return await self._retrying(send)
+        except StoredBytesLost:
+            # The answer of an earlier try may have been lost; then the object is there.
+            found = await self.get_facts(key, None)
+            if found is None or found.etag != make_composite_etag(parts):
+                raise
+            return found
+
+    def _list_part(self, part: StoredPart) -> "CompletedPartTypeDef":
+        listed: CompletedPartTypeDef = {"PartNumber": part.number, "ETag": f'"{part.etag}"'}
+        if part.sha256 is not None and self._checks is not False:
+            listed["ChecksumSHA256"] = base64.b64encode(part.sha256).decode()
+        return listed
+
+    async def abort_multipart(self, key: str, multipart_id: str) -> None:
+        """Forget a multipart upload; see `Vault.abort_multipart`."""
+
+        async def send() -> None:
+            with translating():
+                await self._client.abort_multipart_upload(
+                    Bucket=self._bucket, Key=key, UploadId=multipart_id
+                )
+
+        try:
+            await self._retrying(send)
+        except StoredBytesLost:
+            return
+
+    async def delete(self, key: str, version: str | None) -> None:
+        """Delete one version; see `Vault.delete`."""
+
+        async def send() -> None:
+            with translating():
+                await self._client.delete_object(**self._name(key, version))
+
+        try:
+            await self._retrying(send)
+        except StoredBytesLost:
+            return
+
+    async def sweep(self, prefix: str, *, keep_key: str | None) -> int:
+        """Delete leftovers under a prefix; see `Vault.sweep`."""
+        removed_count = 0
+        for key, multipart_id in await self._retrying(lambda: self._list_uploads(prefix)):
+            if key != keep_key:
+                await self.abort_multipart(key, multipart_id)
+                removed_count += 1
+        for key, version in await self._retrying(lambda: self._list_versions(prefix)):
+            if key != keep_key:
+                await self.delete(key, version)
+                removed_count += 1
+        return removed_count
+
+    async def _list_uploads(self, prefix: str) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        with translating():
+            pages = self._client.get_paginator("list_multipart_uploads")
+            async for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
+                found += [(entry["Key"], entry["UploadId"]) for entry in page.get("Uploads", ())]
+        return found
+
+    async def _list_versions(self, prefix: str) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        with translating():
+            pages = self._client.get_paginator("list_object_versions")
+            async for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
+                found += [(entry["Key"], entry["VersionId"]) for entry in page.get("Versions", ())]
+                found += [
+                    (entry["Key"], entry["VersionId"]) for entry in page.get("DeleteMarkers", ())
+                ]
+        return found
+
+    # --- reads -------------------------------------------------------------------------
+
+    async def get_facts(self, key: str, version: str | None) -> StoredObject | None:
+        """Return size, tag and version; see `Vault.get_facts`."""
+
+        async def send() -> StoredObject | None:
+            with translating():
+                try:
+                    answer = await self._client.head_object(**self._name(key, version))
+                except ClientError as error:
+                    # A HEAD has no body, so there is no code to go by; 405 is a delete marker.
+                    if status_of(error) in _STATUS_ABSENT:
+                        return None
+                    raise
+            etag = answer["ETag"].strip('"')
+            return StoredObject(etag, answer.get("VersionId"), answer["ContentLength"])
+
+        return await self._retrying(send)
+
+    async def read(
+        self, key: str, version: str | None, start: int = 0, stop: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Yield the stored bytes; see `Vault.read`.
+
+        A broken download goes on where it broke, on the very same content (If-Match). `attempts`
+        counts tries without a new byte.
+        """
+        if stop is not None and stop <= start:
+            return
+        query = "" if version is None else f"versionId={quote(version, safe='-_.~')}"
+        reading = Reading(start, stop)
+        failed_count = 0
+        while not reading.is_done:
+            before = reading.offset
+            try:
+                async with aclosing(self._hot.get(key, query, reading)) as blocks:
+                    async for block in blocks:
+                        yield block
+            except StoreFailed as error:
+                failed_count = 1 if reading.offset > before else failed_count + 1
+                if failed_count >= self._attempts or not error.may_pass:
+                    raise VaultUnavailable(error.reason) from error
+                await _wait_before_try(failed_count)
+
+    async def check(self) -> None:
+        """Return when the bucket answers; see `Vault.check`."""
+
+        async def send() -> None:
+            with translating():
+                await self._client.head_bucket(Bucket=self._bucket)
+
+        try:
+            await self._retrying(send, lambda: False)
+        except StoredBytesLost as error:
+            raise VaultUnavailable(error.reason) from error
+        await self._probe_if_unknown()
+
+    # --- whether the store checks digests ----------------------------------------------
+
+    async def _probe_if_unknown(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._checks is None and now >= self._probe_after:
+            self._probe_after = now + PROBE_AGAIN_AFTER_S
+            await self.probe()
+
+    async def probe(self) -> None:
+        """Ask the store whether it refuses a wrong x-amz-checksum-sha256, with a tiny object."""
+        key = f"probe/{secrets.token_hex(16)}"
+        try:
+            headers = await self._put(key, "", _BytesBody(b"probe", sha256=bytes(32)))
+        except ChunkCorrupted:
+            self._checks = True
+        except (StoreFailed, VaultFull, StoredBytesLost) as error:
+            _logger.warning("vault_checksum_probe_failed", bucket=self._bucket, reason=str(error))
+            return
+        else:
+            self._checks = False
+            with suppress(VaultUnavailable):
+                await self.delete(key, headers.get("x-amz-version-id"))
+        _logger.info("vault_checksum_probed", bucket=self._bucket, checks_sha256=self._checks)
+
+    def _name(self, key: str, version: str | None) -> _ObjectName:
+        name: _ObjectName = {"Bucket": self._bucket, "Key": key}
+        if version is not None:
+            name["VersionId"] = version
+        return name
+
+    async def _put(self, key: str, query: str, body: Body) -> Mapping[str, str]:
+        return await self._hot.put(key, query, body, with_sha256=self._checks is not False)
+
+    async def _retrying(
+        self, send: Callable[[], Awaitable[_Answer]], may_replay: Callable[[], bool] | None = None
+    ) -> _Answer:
+        """Try until it works, while trying again can help; then VaultUnavailable."""
+        for failed_count in range(1, self._attempts + 1):
+            try:
+                return await send()
+            except StoreFailed as error:
+                is_last = failed_count == self._attempts or not error.may_pass
+                if is_last or (may_replay is not None and not may_replay()):
+                    raise VaultUnavailable(error.reason) from error
+            await _wait_before_try(failed_count)
+        raise AssertionError  # attempts is at least 1
+
+
+def make_composite_etag(parts: Sequence[StoredPart]) -> str | None:
+    """Return the tag that S3 gives an object of these parts; None when it cannot be known.
+
+    The tags of parts are their MD5 unless the store encrypts with its own keys.
+    """
+    if not parts or not all(_PLAIN_MD5.fullmatch(part.etag) for part in parts):
+        return None
+    joined = b"".join(bytes.fromhex(part.etag) for part in parts)
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}"
+
+
+def _read_etag(headers: Mapping[str, str]) -> str:
+    return headers["etag"].strip('"')
+
+
+async def _wait_before_try(failed_count: int) -> None:
+    longest_s = min(FIRST_WAIT_S * 2**failed_count, LONGEST_WAIT_S)
+    await asyncio.sleep(random.uniform(longest_s / 4, longest_s))  # noqa: S311 - jitter, no secret
+
+
+@asynccontextmanager
+async def open_s3_vault(  # noqa: PLR0913 - one knob each, by keyword
+    *,
+    endpoint: str,
+    region: str,
+    bucket: str,
+    access_key: str,
+    secret_key: str,
+    checks_sha256: ChecksSha256,
+    connections_max: int,
+    timeout_s: float,
+    attempts: int,
+) -> AsyncIterator[S3Vault]:
+    """Open the vault; a store that does not answer yet is no reason to fail.
+
+    `timeout_s` is the longest silence of the store, not the length of a request. With
+    `checks_sha256` 'probe' the store is asked now, or at a later call if it does not answer;
+    'no' also leaves the checksum header out, for stores that refuse it.
+    """
+    url = urlsplit(endpoint)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        message = f"the S3 endpoint is a URL such as http://127.0.0.1:8333, not {endpoint!r}"
+        raise ValueError(message)
+    is_tls = url.scheme == "https"
+    connections = StoreConnections(
+        host=url.hostname,
+        port=url.port or (443 if is_tls else 80),
+        tls=ssl.create_default_context() if is_tls else None,
+        connections_max=connections_max,
+        timeout_s=timeout_s,
+    )
+    signer = RequestSigner(access_key=access_key, secret_key=secret_key, region=region)
+    hot = HotRequests(connections=connections, signer=signer, endpoint=endpoint, bucket=bucket)
+    config = AioConfig(
+        # The default CRC trailers of newer SDKs break S3-compatible stores.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path"},
+        signature_version="s3v4",
+        # One place decides on tries: S3Vault.
+        retries={"total_max_attempts": 1},
+        connect_timeout=timeout_s,
+        read_timeout=timeout_s,
+        max_pool_connections=connections_max,
+    )
+    # Both ends trust the same authorities (SSL_CERT_FILE), not botocore's own bundle.
+    authorities = ssl.get_default_verify_paths().cafile
+    async with get_session().create_client(
+        "s3",
+        region_name=region,
+        endpoint_url=endpoint,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=config,
+        verify=authorities or True,
+    ) as client:
+        vault = S3Vault(
+            client=client,
+            hot=hot,
+            bucket=bucket,
+            checks_sha256=checks_sha256,
+            attempts=attempts,
+        )
+        try:
+            if checks_sha256 == "probe":
+                await vault.probe()
+            yield vault
+        finally:
+            connections.close()
