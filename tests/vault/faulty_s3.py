@@ -1,0 +1,125 @@
+"""A proxy before a real S3 that fails on demand, with the request lost or carried out."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+# Not carried out: 500, slow_down, full, lost, silent, error_in_200.
+# Carried out, answer broken: stored, stored_500, stored_error_in_200, truncated.
+Fault = Literal[
+    "500",
+    "slow_down",
+    "full",
+    "denied",
+    "lost",
+    "silent",
+    "error_in_200",
+    "stored",
+    "stored_500",
+    "stored_error_in_200",
+    "truncated",
+]
+
+_ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>on demand</Message></Error>"
+_REFUSALS: dict[Fault, tuple[int, str]] = {
+    "500": (500, "InternalError"),
+    "stored_500": (500, "InternalError"),
+    "slow_down": (503, "SlowDown"),
+    "full": (507, "InsufficientStorage"),
+    "denied": (403, "AccessDenied"),
+    "error_in_200": (200, "InternalError"),
+    "stored_error_in_200": (200, "InternalError"),
+}
+
+
+@dataclass
+class _Plan:
+    method: str
+    query: str
+    fault: Fault
+
+
+class FaultyS3:
+    """Forwards everything; the next requests that match a plan fail as planned."""
+
+    def __init__(self, upstream: str) -> None:
+        self._upstream = upstream
+        self._plans: list[_Plan] = []
+        self.seen: Counter[str] = Counter()
+
+    def fail_next(self, method: str, fault: Fault, *, query: str = "", times: int = 1) -> None:
+        """Fail the next `times` requests of this method whose query holds `query`."""
+        self._plans += [_Plan(method, query, fault)] * times
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(auto_decompress=False)
+        application = web.Application(client_max_size=2**30)
+        application.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        self.endpoint = f"http://127.0.0.1:{port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+        await self._session.close()
+
+    def _take_fault(self, request: web.Request) -> Fault | None:
+        for plan in self._plans:
+            if plan.method == request.method and plan.query in request.query_string:
+                self._plans.remove(plan)
+                return plan.fault
+        return None
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        self.seen[request.method] += 1
+        fault = self._take_fault(request)
+        body = await request.read()
+        is_forwarded = fault is None or fault in {
+            "stored",
+            "stored_500",
+            "stored_error_in_200",
+            "truncated",
+        }
+        answer, content = None, b""
+        if is_forwarded:
+            url = URL(f"{self._upstream}{request.raw_path}", encoded=True)
+            async with self._session.request(
+                request.method, url, data=body, headers=request.headers
+            ) as answer:
+                content = await answer.read()
+        if fault in _REFUSALS:
+            status, code = _REFUSALS[fault]
+            text = _ERROR.format(code)
+            return web.Response(status=status, text=text, content_type="application/xml")
+        if fault == "silent":
+            await asyncio.sleep(60)
+        if answer is None or fault == "stored":
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        headers = answer.headers.copy()
+        headers.popall("Transfer-Encoding", None)
+        if request.method == "HEAD":
+            return web.Response(status=answer.status, headers=headers)
+        headers["Content-Length"] = str(len(content))
+        response = web.StreamResponse(status=answer.status, headers=headers)
+        await response.prepare(request)
+        if fault == "truncated":
+            await response.write(content[: len(content) // 2])
+            assert request.transport is not None
+            # Let the half arrive before the cut.
+            await asyncio.sleep(0.05)
+            request.transport.abort()
+            return response
+        if answer.status != 204:
+            await response.write(content)
+        return response
