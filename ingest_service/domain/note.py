@@ -1,7 +1,6 @@
 """Verifier keys and signatures as outsiders check them (C2SP signed-note, Ed25519)."""
 
 import base64
-import binascii
 import hashlib
 import re
 from dataclasses import dataclass
@@ -79,7 +78,7 @@ def parse_verifier_key(text: str) -> VerifierKey:
     name, key_id, encoded = fields
     try:
         typed_key = base64.b64decode(encoded, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # not base64, or not even ASCII
         message = "the key in the verifier key is not base64"
         raise NoteInvalid(message) from error
     if typed_key[:1] != ED25519_TYPE:

@@ -1,7 +1,6 @@
 """The release receipt: what is signed, and how a dock checks it before it may erase."""
 
 import base64
-import binascii
 import json
 from typing import Final
 
@@ -50,18 +49,18 @@ def verify_receipt(receipt: Receipt, verifier_key: str) -> SecuredFacts:
     """
     leaf = receipt.leaf.encode("utf-8", "surrogatepass")
     try:
+        signature = base64.b64decode(receipt.signature, validate=True)
+    except ValueError as error:  # not base64, or not even ASCII
+        message = "the signature is not base64"
+        raise ReceiptInvalid(message) from error
+    try:
         key = parse_verifier_key(verifier_key)
         if (receipt.key_name, receipt.key_id) != (key.name, key.key_id):
             message = f"signed by {receipt.key_name}+{receipt.key_id}, which is not the pinned key"
             raise ReceiptInvalid(message)
-        verify_signature(
-            key, signed_message(leaf), base64.b64decode(receipt.signature, validate=True)
-        )
+        verify_signature(key, signed_message(leaf), signature)
     except NoteInvalid as error:
         raise ReceiptInvalid(str(error)) from error
-    except binascii.Error as error:
-        message = "the signature is not base64"
-        raise ReceiptInvalid(message) from error
     return _secured_facts(leaf)
 
 

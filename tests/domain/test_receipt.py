@@ -1,0 +1,134 @@
+"""The release receipt, against a vector made by openssl, and checked by openssl alone."""
+
+import base64
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ingest_service.domain.note import parse_verifier_key
+from ingest_service.domain.receipt import (
+    ReceiptInvalid,
+    make_receipt,
+    signed_message,
+    verify_receipt,
+)
+from ingest_service.signer import make_signing_key, open_local_signer
+from schemas.receipt import Receipt
+
+VECTORS = Path(__file__).parent.parent / "vectors" / "receipt"
+VERIFIER_KEY = (VECTORS / "verifier_key.txt").read_text()
+LEAF = (VECTORS / "leaf.json").read_bytes()
+# DER in front of the 32 bytes of an Ed25519 public key (RFC 8410, section 4).
+ED25519_DER = bytes.fromhex("302a300506032b6570032100")
+
+
+@pytest.fixture
+def golden():
+    key = parse_verifier_key(VERIFIER_KEY)
+    signature = base64.b64decode((VECTORS / "signature.txt").read_text())
+    return make_receipt(LEAF, key.name, key.key_id, signature)
+
+
+@pytest.fixture
+def signer(tmp_path):
+    make_signing_key(tmp_path / "key.pem")
+    return open_local_signer(tmp_path / "key.pem", "ingest.test/custody")
+
+
+def sign(signer, event):
+    leaf = event if isinstance(event, bytes) else json.dumps(event).encode()
+    return make_receipt(leaf, signer.name, signer.key_id, signer.sign(signed_message(leaf)))
+
+
+def test_a_receipt_signed_by_openssl_is_accepted(golden):
+    facts = verify_receipt(golden, VERIFIER_KEY)
+
+    assert (facts.size_bytes, facts.sha256[:8]) == (209715200, "9f86d081")
+
+
+def test_a_receipt_of_ours_is_verified_by_openssl_alone(signer, tmp_path):
+    receipt = sign(signer, LEAF)
+
+    # What an outsider does with the receipt's JSON and the published verifier key.
+    document = json.loads(receipt.model_dump_json())
+    raw_key = base64.b64decode(signer.verifier_key.split("+", 2)[2])[1:]
+    (tmp_path / "key.der").write_bytes(ED25519_DER + raw_key)
+    message = b"ingest release receipt v1\n" + document["leaf"].encode()
+    (tmp_path / "message").write_bytes(message)
+    (tmp_path / "signature").write_bytes(base64.b64decode(document["signature"]))
+    verified = subprocess.run(
+        "openssl pkeyutl -verify -pubin -keyform DER -inkey key.der -rawin -in message"
+        " -sigfile signature".split(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_a_receipt_survives_its_way_as_json(golden):
+    received = Receipt.model_validate_json(golden.model_dump_json())
+
+    assert verify_receipt(received, VERIFIER_KEY).device_serial == "BWC-004217"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("leaf", LEAF.decode().replace("209715200", "209715201")),
+        ("leaf", LEAF.decode() + " "),
+        ("leaf", "\ud800"),
+        ("key_name", "example.com/custody"),
+        ("key_id", "00000000"),
+        ("signature", base64.b64encode(bytes(64)).decode()),
+        ("signature", "not base64!"),
+        ("signature", "\u00e9"),
+        ("signature", ""),
+    ],
+)
+def test_a_changed_receipt_is_refused(golden, field, value):
+    with pytest.raises(ReceiptInvalid):
+        verify_receipt(golden.model_copy(update={field: value}), VERIFIER_KEY)
+
+
+def test_a_receipt_under_another_pinned_key_is_refused(golden, signer):
+    with pytest.raises(ReceiptInvalid, match="not the pinned key"):
+        verify_receipt(golden, signer.verifier_key)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"type": "clip.sealed"}, "not a clip.secured event"),
+        ({"facts": {}}, "does not hold the facts"),
+        ({"facts": None}, "does not hold the facts"),
+        ({"clip_id": "0199c0de-0000-7000-8000-000000000000"}, "names two clips"),
+    ],
+)
+def test_a_signed_statement_of_something_else_is_refused(signer, change, reason):
+    with pytest.raises(ReceiptInvalid, match=reason):
+        verify_receipt(sign(signer, json.loads(LEAF) | change), signer.verifier_key)
+
+
+def test_a_signed_read_back_of_other_bytes_is_refused(signer):
+    event = json.loads(LEAF)
+    event["facts"]["sha256_readback"] = "0" * 64
+
+    with pytest.raises(ReceiptInvalid, match="not the bytes received"):
+        verify_receipt(sign(signer, event), signer.verifier_key)
+
+
+@pytest.mark.parametrize("leaf", [b"", b"[]", b"null", b"[" * 100_000])
+def test_a_signed_leaf_that_is_no_event_is_refused(signer, leaf):
+    with pytest.raises(ReceiptInvalid):
+        verify_receipt(sign(signer, leaf), signer.verifier_key)
+
+
+def test_the_same_key_over_a_bare_leaf_is_no_receipt(signer):
+    receipt = make_receipt(LEAF, signer.name, signer.key_id, signer.sign(LEAF))
+
+    with pytest.raises(ReceiptInvalid):
+        verify_receipt(receipt, signer.verifier_key)
