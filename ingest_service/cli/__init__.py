@@ -2,10 +2,14 @@
 
 import typer
 
+from ingest_service.cli.demo import demo
 from ingest_service.cli.dev import dev
 from ingest_service.cli.dock import dock_app
 from ingest_service.cli.migrate import migrate
 from ingest_service.cli.serve import serve
+from ingest_service.cli.signing_key import make_key
+from ingest_service.cli.station import station_app
+from ingest_service.cli.work import work
 
 app = typer.Typer(
     name="ingest",
@@ -17,8 +21,12 @@ app = typer.Typer(
 )
 app.command()(dev)
 app.command()(serve)
+app.command()(work)
 app.command()(migrate)
+app.command("make-signing-key")(make_key)
+app.command()(demo)
 app.add_typer(dock_app)
+app.add_typer(station_app)
 
 
 def main() -> None:

@@ -184,12 +184,14 @@ def end_leftover(pid_file: Path, marker: str, *, name: str, stop_signal: signal.
         return
     # The kernel told it to stop when its parent died, so it may be on its way out already.
     for step, grace_s in ((stop_signal, 10.0), (signal.SIGKILL, 5.0)):
-        if marker in _command_line(pid):
+        if _is_running(pid, marker):
             _tell(pid, step, name)
         deadline = time.monotonic() + grace_s
-        while marker in _command_line(pid) and time.monotonic() < deadline:
+        while is_up := _is_running(pid, marker):
+            if time.monotonic() > deadline:
+                break
             time.sleep(_POLL_S)
-        if marker not in _command_line(pid):
+        if not is_up:
             pid_file.unlink(missing_ok=True)
             return
     message = f"{name} of an earlier run (process {pid}) does not end; end it, then start again"
@@ -207,6 +209,15 @@ def _tell(pid: int, step: signal.Signals, name: str) -> None:
             "stop it as that user"
         )
         raise StartFailed(message) from error
+
+
+def _is_running(pid: int, marker: str) -> bool:
+    # For a moment at its start a process shows no command line: look twice before calling it gone.
+    shown = _command_line(pid)
+    if not shown:
+        time.sleep(_POLL_S)
+        shown = _command_line(pid)
+    return marker in shown
 
 
 def _command_line(pid: int) -> str:

@@ -29,7 +29,7 @@ _GRPC_DISTANCE: Final = 10_000
 _START_TIMEOUT_S: Final = 60.0
 _STOP_GRACE_S: Final = 6.0
 _POLL_S: Final = 0.05
-_REQUEST_TIMEOUT_S: Final = 5.0
+_REQUEST_TIMEOUT_S: Final = 2.0
 _START_ATTEMPTS: Final = 3
 
 
