@@ -18,7 +18,7 @@ class FaultyLink:
 
     port           where the dock connects, on 127.0.0.1
     sent_bytes     carried from the dock to the service so far, by all connections
-    cut_count      connections that were reset
+    cut_count      how often it was cut
     """
 
     def __init__(self, service_port: int) -> None:
@@ -36,6 +36,10 @@ class FaultyLink:
     def cut(self) -> None:
         """Reset every connection, in both directions; what was on the way is lost."""
         self.cut_count += 1
+        self.close()
+
+    def close(self) -> None:
+        """Reset every connection without counting it as a cut."""
         for writer in self._writers:
             endpoint = writer.get_extra_info("socket")
             with contextlib.suppress(OSError):
@@ -88,5 +92,5 @@ async def open_link(service_port: int) -> AsyncIterator[FaultyLink]:
         yield link
     finally:
         server.close()
-        link.cut()
+        link.close()
         await server.wait_closed()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -19,10 +19,11 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from ingest_service.dock.progress import Stage, Step
+from ingest_service.dock.progress import Step
 
 QUIET_S: Final = 10.0
 _NAME_CHARACTERS_MAX: Final = 40
+_WITHOUT_SHARE: Final = frozenset({"announced", "sealing", "securing", "done", "failed"})
 
 
 def printable(path: Path) -> str:
@@ -36,28 +37,39 @@ class BarDisplay:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._bars: dict[Path, tuple[TaskID, Stage]] = {}
+        self._bars: dict[Path, tuple[TaskID, str]] = {}
 
     def observe(self, step: Step) -> None:
         """Move a recording's bar."""
         if step.stage in {"done", "failed"}:
-            if step.path in self._bars:
-                self._progress.remove_task(self._bars.pop(step.path)[0])
+            self.end(step.path)
+        if step.stage in {"announced", "done", "failed"}:
             self.say(f"{printable(step.path)}: {step.note}")
             return
-        if step.stage == "announced":
-            self.say(f"{printable(step.path)}: {step.note}")
-        if step.path not in self._bars:
-            name = printable(Path(step.path.name))[-_NAME_CHARACTERS_MAX:]
-            bar = self._progress.add_task(step.stage, name=name, note="", total=step.size_bytes)
-            self._bars[step.path] = (bar, step.stage)
-        bar, stage = self._bars[step.path]
-        if "hashing" in {stage, step.stage} and stage != step.stage:
-            # Reading the disk says nothing of the speed of the network.
-            self._progress.reset(bar, total=step.size_bytes)
-        self._bars[step.path] = (bar, step.stage)
         note = step.note if step.stage in {"waiting", "securing"} else ""
-        self._progress.update(bar, completed=step.done_bytes, description=step.stage, note=note)
+        self.show(step.path, step.stage, step.done_bytes, step.size_bytes, note)
+
+    def show(
+        self, path: Path, label: str, done_bytes: int, size_bytes: int, note: str = ""
+    ) -> None:
+        """Move the bar of a file: what happens to it, and how far it is."""
+        if path not in self._bars:
+            name = printable(Path(path.name))[-_NAME_CHARACTERS_MAX:]
+            self._bars[path] = (
+                self._progress.add_task(label, name=name, note=note, total=size_bytes),
+                label,
+            )
+        bar, last_label = self._bars[path]
+        if label != last_label and "hashing" in {last_label, label}:
+            # Reading the disk says nothing of the speed of the network.
+            self._progress.reset(bar, total=size_bytes)
+        self._bars[path] = (bar, label)
+        self._progress.update(bar, completed=done_bytes, description=label, note=note)
+
+    def end(self, path: Path) -> None:
+        """Take the bar of a file away."""
+        if path in self._bars:
+            self._progress.remove_task(self._bars.pop(path)[0])
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
@@ -69,24 +81,33 @@ class LineDisplay:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._last: dict[Path, tuple[Stage, float]] = {}
+        self._last: dict[Path, tuple[str, float]] = {}
 
     def observe(self, step: Step) -> None:
         """Print a line if there is news."""
-        now = time.monotonic()
-        stage, said_at = self._last.get(step.path, (None, 0.0))
-        if not step.note and step.stage == stage and now - said_at < QUIET_S:
-            return
-        self._last[step.path] = (step.stage, now)
-        parts = [printable(step.path), step.stage]
-        if step.size_bytes and step.stage in {"hashing", "sending", "waiting"}:
-            share = 100 * step.done_bytes // step.size_bytes
-            parts.append(f"{share} % of {step.size_bytes} bytes")
-        if step.note:
-            parts.append(step.note)
-        self.say(": ".join(parts))
+        self.show(step.path, step.stage, step.done_bytes, step.size_bytes, step.note)
         if step.stage in {"done", "failed"}:
-            self._last.pop(step.path, None)
+            self.end(step.path)
+
+    def show(
+        self, path: Path, label: str, done_bytes: int, size_bytes: int, note: str = ""
+    ) -> None:
+        """Print what happens to a file, when it changes or has long been silent."""
+        now = time.monotonic()
+        last_label, said_at = self._last.get(path, ("", 0.0))
+        if not note and label == last_label and now - said_at < QUIET_S:
+            return
+        self._last[path] = (label, now)
+        parts = [printable(path), label]
+        if size_bytes and label not in _WITHOUT_SHARE:
+            parts.append(f"{100 * done_bytes // size_bytes} % of {size_bytes} bytes")
+        if note:
+            parts.append(note)
+        self.say(": ".join(parts))
+
+    def end(self, path: Path) -> None:
+        """Forget a file."""
+        self._last.pop(path, None)
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -94,10 +115,11 @@ class LineDisplay:
 
 
 @contextmanager
-def open_display() -> Iterator[BarDisplay | LineDisplay]:
-    """Choose by what standard error is: results belong to standard output."""
-    console = Console(stderr=True)
-    if not sys.stderr.isatty():
+def open_display(stream: TextIO | None = None) -> Iterator[BarDisplay | LineDisplay]:
+    """Choose by what the stream is; standard error by default, as results go to standard output."""
+    output = stream or sys.stderr
+    console = Console(file=output)
+    if not output.isatty():
         yield LineDisplay(console)
         return
     progress = Progress(
