@@ -58,8 +58,11 @@ async def faulty(seaweed: EmbeddedSeaweed) -> AsyncIterator[FaultyS3]:
 
 
 @pytest.fixture
-async def faulty_vault(open_vault: OpenVault, faulty: FaultyS3) -> AsyncIterator[S3Vault]:
-    """A vault whose store is the faulty one."""
+async def faulty_vault(
+    open_vault: OpenVault, faulty: FaultyS3, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[S3Vault]:
+    """A vault whose store is the faulty one; it waits little between tries."""
+    monkeypatch.setattr("ingest_service.vault.s3.FIRST_WAIT_S", 0.01)
     async with open_vault(endpoint=faulty.endpoint, timeout_s=2.0) as opened:
         yield opened
 

@@ -1,7 +1,6 @@
 """A proxy before a real S3 that fails on demand, with the request lost or carried out."""
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -9,13 +8,13 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-# Not carried out: 500, slow_down, full, lost, silent, error_in_200.
-# Carried out, answer broken: stored, stored_500, stored_error_in_200, truncated.
+# With `stored` and in `truncated` the request was carried out; in all others it was not.
 Fault = Literal[
     "500",
     "slow_down",
     "full",
     "denied",
+    "no_such_upload",
     "lost",
     "silent",
     "error_in_200",
@@ -32,6 +31,7 @@ _REFUSALS: dict[Fault, tuple[int, str]] = {
     "slow_down": (503, "SlowDown"),
     "full": (507, "InsufficientStorage"),
     "denied": (403, "AccessDenied"),
+    "no_such_upload": (404, "NoSuchUpload"),
     "error_in_200": (200, "InternalError"),
     "stored_error_in_200": (200, "InternalError"),
 }
@@ -50,7 +50,9 @@ class FaultyS3:
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
         self._plans: list[_Plan] = []
-        self.seen: Counter[str] = Counter()
+        # A store that takes any x-amz-checksum-sha256; such a PUT is answered here.
+        self.ignores_checksums = False
+        self.seen: list[str] = []
 
     def fail_next(self, method: str, fault: Fault, *, query: str = "", times: int = 1) -> None:
         """Fail the next `times` requests of this method whose query holds `query`."""
@@ -80,8 +82,10 @@ class FaultyS3:
         return None
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        self.seen[request.method] += 1
         fault = self._take_fault(request)
+        self.seen.append(f"{request.method} {request.raw_path}")
+        if self.ignores_checksums and "x-amz-checksum-sha256" in request.headers:
+            return web.Response(headers={"ETag": '"0"', "x-amz-version-id": "v0"})
         body = await request.read()
         is_forwarded = fault is None or fault in {
             "stored",
