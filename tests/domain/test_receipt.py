@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -59,8 +60,10 @@ def test_a_receipt_of_ours_is_verified_by_openssl_alone(signer, tmp_path):
     (tmp_path / "message").write_bytes(message)
     (tmp_path / "signature").write_bytes(base64.b64decode(document["signature"]))
     verified = subprocess.run(
-        "openssl pkeyutl -verify -pubin -keyform DER -inkey key.der -rawin -in message"
-        " -sigfile signature".split(),
+        shlex.split(
+            "openssl pkeyutl -verify -pubin -keyform DER -inkey key.der"
+            " -rawin -in message -sigfile signature"
+        ),
         cwd=tmp_path,
         capture_output=True,
         text=True,
