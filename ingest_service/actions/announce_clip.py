@@ -8,7 +8,6 @@ from uuid import UUID
 from ingest_service.domain.clip import (
     Clip,
     Judgement,
-    Station,
     differing_content,
     judge_announcement,
 )
@@ -19,6 +18,7 @@ from ingest_service.domain.upload import Upload, UploadRules, choose_part_bytes
 from ingest_service.errors import AnnouncementConflict, ClipTooLarge, UploadBusy
 from ingest_service.ledger import clips, uploads
 from ingest_service.ledger.connection import Pool, reading
+from ingest_service.ledger.stations import Station
 from schemas.announcement import Announcement
 
 _TRIES: Final = 8
@@ -68,7 +68,7 @@ async def announce_clip(  # noqa: PLR0913 - every dependency by name
             judgement = judge_announcement(announcement, known, now=moment)
             clip = make_clip(announcement, raw, station, judgement, now=moment)
             upload = plan_upload(clip, rules, now=moment)
-            announced = _describe(clip, request_id)
+            announced = describe_clip(clip, request_id)
             events = chain_events(
                 ChainHead(clip.clip_id), [announced], now=moment, device_serial=clip.device_serial
             )
@@ -166,7 +166,8 @@ def plan_upload(
     )
 
 
-def _describe(clip: Clip, request_id: str | None) -> Happening:
+def describe_clip(clip: Clip, request_id: str | None) -> Happening:
+    """Return the first event of a clip's chain."""
     return Happening(
         "clip.announced",
         Actor("station", clip.station_id),

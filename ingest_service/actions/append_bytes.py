@@ -77,6 +77,7 @@ class _Append:
 
 async def append_bytes(  # noqa: PLR0913 - every dependency by name
     upload_id: UUID,
+    station_id: str,
     offset_bytes: int,
     length_bytes: int | None,
     body: Inflow,
@@ -103,7 +104,13 @@ async def append_bytes(  # noqa: PLR0913 - every dependency by name
         VaultUnavailable, LedgerUnavailable: ask for the offset, then send again.
     """
     upload = await take_upload(
-        upload_id, body, pool=pool, holders=holders, wait_s=rules.take_over_wait_s
+        upload_id,
+        station_id,
+        body,
+        pool=pool,
+        holders=holders,
+        wait_s=rules.take_over_wait_s,
+        now=now,
     )
     append = _Append(upload, resume_sha256(upload.sha256_state), [], pool, vault, rules, now)
     is_leased = True

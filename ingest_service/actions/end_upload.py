@@ -22,7 +22,7 @@ class _Moved(Exception):
 
 async def terminate_upload(  # noqa: PLR0913 - every dependency by name
     upload_id: UUID,
-    actor: Actor,
+    station_id: str,
     *,
     pool: Pool,
     vault: Vault,
@@ -38,13 +38,19 @@ async def terminate_upload(  # noqa: PLR0913 - every dependency by name
         UploadBusy: it changed meanwhile; ask again.
     """
     upload = await settle_upload(
-        upload_id, pool=pool, holders=holders, wait_s=rules.take_over_wait_s
+        upload_id,
+        station_id,
+        pool=pool,
+        holders=holders,
+        wait_s=rules.take_over_wait_s,
+        now=now,
     )
     if upload.state in ("finishing", "finished"):
         raise TerminationRefused(upload_id, upload.state)
     if upload.state != "open":
         raise UploadGone(upload_id, upload.state)
-    happening = Happening("upload.terminated", actor, {"upload_id": str(upload_id)})
+    station = Actor("station", station_id)
+    happening = Happening("upload.terminated", station, {"upload_id": str(upload_id)})
     if not await _end(upload, "terminated", happening, pool=pool, now=now):
         raise UploadBusy(upload_id, "it changed meanwhile")
     await sweep_upload(upload_id, pool=pool, vault=vault)

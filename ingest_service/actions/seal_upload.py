@@ -42,7 +42,7 @@ async def seal_upload(
     upload = await _get_own_upload(clip_id, station_id, pool)
     if upload.state == "open":
         async with reading(pool) as connection:
-            closed = await uploads.close_upload(connection, upload.upload_id)
+            closed = await uploads.close_upload(connection, upload.upload_id, "native")
         if not closed:
             await _refuse_open(clip_id, station_id, pool)
     if upload.state in ("open", "finishing"):

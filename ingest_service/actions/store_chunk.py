@@ -1,7 +1,6 @@
 """Store one native chunk: any order, in parallel, as often as the dock likes."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -23,7 +22,6 @@ from ingest_service.errors import (
     ChunkMisshapen,
     ClipNotFound,
     SurfaceMismatch,
-    UploadGone,
 )
 from ingest_service.ledger import uploads
 from ingest_service.ledger.connection import Pool, reading
@@ -56,7 +54,7 @@ async def store_chunk(  # noqa: PLR0913 - every dependency by name
     clip_id: UUID,
     station_id: str,
     chunk: Chunk,
-    open_body: Callable[[], Source],
+    body: Source,
     *,
     pool: Pool,
     vault: Vault,
@@ -69,8 +67,6 @@ async def store_chunk(  # noqa: PLR0913 - every dependency by name
     The order is the guarantee: claim, vault, ledger, answer. The bytes are hashed once: by the
     whole-clip hash where the chunk is next in line (the store then checks the chunk's own
     digest), else by the chunk's digest alone (the whole hash then comes from the read-back).
-
-    open_body  called once the claim stands: nothing is read of a chunk that is refused
 
     Raises:
         ClipNotFound, UploadGone, SurfaceMismatch, ChunkIndexOutOfRange, ChunkMisshapen,
@@ -87,7 +83,7 @@ async def store_chunk(  # noqa: PLR0913 - every dependency by name
     upload, attempt = claimed
     # A crash here leaves a claim: the dock sends the chunk again and claims the next attempt.
     running = _follow(upload, chunk)
-    part = await _put(upload, attempt, chunk, open_body(), running, pool, vault, budget)
+    part = await _put(upload, attempt, chunk, body, running, pool, vault, budget)
     # A crash here leaves a part that nobody recorded, under this attempt's own number or key.
     async with reading(pool) as connection:
         received_bytes = await uploads.record_chunk(
@@ -197,6 +193,4 @@ def _refuse_misfit(upload: Upload, chunk: Chunk) -> None:
 def _refuse_state(upload: Upload, now: Clock) -> None:
     if upload.state == "open" and upload.surface == "tus":
         raise SurfaceMismatch(upload.upload_id, upload.surface)
-    if upload.state == "open" and upload.expires_at <= now():
-        raise UploadGone(upload.upload_id, "expired")
-    refuse_ended(upload)
+    refuse_ended(upload, now)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 from uuid import UUID
 
+from ingest_service.domain.clock import Clock
 from ingest_service.domain.upload import Upload
 from ingest_service.errors import TakenOver, UploadBusy, UploadClosed, UploadGone, UploadNotFound
 from ingest_service.ledger import uploads
@@ -40,8 +41,15 @@ class Holders:
             body.interrupt(TakenOver(upload_id))
 
 
-async def take_upload(
-    upload_id: UUID, body: Interruptible, *, pool: Pool, holders: Holders, wait_s: float
+async def take_upload(  # noqa: PLR0913 - every dependency by name
+    upload_id: UUID,
+    station_id: str,
+    body: Interruptible,
+    *,
+    pool: Pool,
+    holders: Holders,
+    wait_s: float,
+    now: Clock,
 ) -> Upload:
     """Lease an upload for this request and return it as it stands then.
 
@@ -52,14 +60,16 @@ async def take_upload(
         UploadNotFound, UploadGone, UploadClosed, UploadBusy: nothing was changed.
     """
     async with reading(pool) as connection:
-        upload = await uploads.take_upload(connection, upload_id, holders.name)
+        upload = await uploads.take_upload(connection, upload_id, station_id, holders.name)
     if upload is None:
-        upload = await _take_over(upload_id, holders.name, pool, holders, wait_s)
+        upload = await _take_over(upload_id, station_id, holders.name, pool, holders, wait_s, now)
     holders.bodies[upload_id] = body
     return upload
 
 
-async def settle_upload(upload_id: UUID, *, pool: Pool, holders: Holders, wait_s: float) -> Upload:
+async def settle_upload(  # noqa: PLR0913 - every dependency by name
+    upload_id: UUID, station_id: str, *, pool: Pool, holders: Holders, wait_s: float, now: Clock
+) -> Upload:
     """Return an upload whose offset no running request can move any more (HEAD, DELETE).
 
     One row read when nobody is writing; a running writer is interrupted first.
@@ -69,12 +79,12 @@ async def settle_upload(upload_id: UUID, *, pool: Pool, holders: Holders, wait_s
     """
     async with reading(pool) as connection:
         upload = await uploads.find_upload(connection, upload_id)
-    if upload is None:
+    if upload is None or upload.station_id != station_id:
         raise UploadNotFound(str(upload_id))
     if upload.state != "open" or upload.leased_by is None:
         return upload
     try:
-        return await _take_over(upload_id, None, pool, holders, wait_s)
+        return await _take_over(upload_id, station_id, None, pool, holders, wait_s, now)
     except (UploadClosed, UploadGone):
         # The interrupted holder had just stored the last byte, or it ended meanwhile.
         async with reading(pool) as connection:
@@ -90,7 +100,7 @@ def leave_upload(upload_id: UUID, body: Interruptible, *, holders: Holders) -> N
         del holders.bodies[upload_id]
 
 
-def refuse_ended(upload: Upload) -> None:
+def refuse_ended(upload: Upload, now: Clock) -> None:
     """Raise what an upload that is not open means for whoever wants to write to it.
 
     Raises:
@@ -102,19 +112,27 @@ def refuse_ended(upload: Upload) -> None:
         raise UploadBusy(upload.upload_id, "being finished")
     if upload.state != "open":
         raise UploadGone(upload.upload_id, upload.state)
+    if upload.expires_at <= now():
+        raise UploadGone(upload.upload_id, "expired")
 
 
-async def _take_over(
-    upload_id: UUID, taker: str | None, pool: Pool, holders: Holders, wait_s: float
+async def _take_over(  # noqa: PLR0913, PLR0917 - as take_upload
+    upload_id: UUID,
+    station_id: str,
+    taker: str | None,
+    pool: Pool,
+    holders: Holders,
+    wait_s: float,
+    now: Clock,
 ) -> Upload:
     deadline = time.monotonic() + wait_s
     pause_s = _FIRST_PAUSE_S
     while True:
         async with reading(pool) as connection:
             upload = await uploads.find_upload(connection, upload_id)
-            if upload is None:
+            if upload is None or upload.station_id != station_id:
                 raise UploadNotFound(str(upload_id))
-            refuse_ended(upload)
+            refuse_ended(upload, now)
             if upload.leased_by is None and taker is None:
                 return upload
             if upload.leased_by is None or time.monotonic() >= deadline:

@@ -8,9 +8,6 @@ from ingest_service.errors import IngestError
 from ingest_service.jobs.run import run_jobs
 from ingest_service.resources import open_resources
 from ingest_service.settings import Settings
-from ingest_service.telemetry import configure_logging
-from ingest_service.resources import open_resources
-from ingest_service.settings import Settings
 from ingest_service.signer import SigningKeyUnusable
 from ingest_service.telemetry import configure_logging
 

@@ -17,15 +17,6 @@ FLAGS_MAX: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
-    """Where a dock stands."""
-
-    station_id: str
-    site_id: str
-    borough: str
-
-
-@dataclass(frozen=True, slots=True)
 class Clip:
     """One clip, as the ledger has it; names are those of `schemas.clip`."""
 

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import rfc8785
@@ -53,7 +53,7 @@ class Happening:
 
     type: str
     actor: Actor
-    facts: Mapping[str, object] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     outcome: str = "success"
     reason: str | None = None
     integrity: Integrity | None = None
@@ -169,7 +169,7 @@ def _make_event(
             "request_id": happening.request_id,
             "software_version": SOFTWARE_VERSION,
             "salt": base64.b64encode(secrets.token_bytes(16)).decode(),
-        }  # type: ignore[arg-type]  # facts hold JSON values, as Happening says
+        }
     )
     return CustodyEvent(
         event_id,

@@ -387,10 +387,11 @@ async def settle_read_back(  # noqa: PLR0913 - one statement, every value named
     return bool(rows)
 
 
-# SKIP LOCKED and the postponement make one claim: another worker sees the clip as not due.
+# SKIP LOCKED and the postponement make one claim: another worker sees the clip as not due until
+# the claim lapses, after the time that reading it at 20 MB/s takes. Reading twice does no harm.
 CLAIM_READ_BACKS: Final = """
     UPDATE clips
-       SET read_back_after = now() + make_interval(secs => $2),
+       SET read_back_after = now() + make_interval(secs => $2 + size_bytes / 20e6),
            read_back_attempts = read_back_attempts + 1
      WHERE clip_id IN (
         SELECT clip_id

@@ -49,19 +49,23 @@ async def find_clip_upload(connection: Connection, clip_id: UUID) -> Upload | No
 TAKE_UPLOAD: Final = """
     UPDATE uploads
        SET epoch = epoch + 1,
-           leased_by = $2
+           leased_by = $3
      WHERE upload_id = $1
+       AND station_id = $2
        AND state = 'open'
        AND leased_by IS NULL
+       AND expires_at > now()
  RETURNING upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
            hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
            tus_metadata, expires_at
 """
 
 
-async def take_upload(connection: Connection, upload_id: UUID, holder: str) -> Upload | None:
-    """Lease an idle open upload; None when it is not idle or not open."""
-    row = await connection.fetchrow(TAKE_UPLOAD, upload_id, holder)
+async def take_upload(
+    connection: Connection, upload_id: UUID, station_id: str, holder: str
+) -> Upload | None:
+    """Lease a station's idle open upload; None when it is not idle, not open or not its own."""
+    row = await connection.fetchrow(TAKE_UPLOAD, upload_id, station_id, holder)
     return None if row is None else Upload(**row)
 
 
@@ -415,11 +419,11 @@ CLOSE_UPLOAD: Final = """
         UPDATE uploads
            SET state = 'finishing',
                finish_after = now(),
-               surface = CASE WHEN surface = 'undecided' THEN 'native' ELSE surface END
+                   surface = $2
          WHERE upload_id = $1
            AND state = 'open'
            AND offset_bytes = length_bytes
-           AND surface IN ('undecided', 'native')
+           AND surface IN ('undecided', $2)
      RETURNING clip_id
     )
     UPDATE clips
@@ -431,9 +435,9 @@ CLOSE_UPLOAD: Final = """
 """
 
 
-async def close_upload(connection: Connection, upload_id: UUID) -> bool:
+async def close_upload(connection: Connection, upload_id: UUID, surface: str) -> bool:
     """Let nothing more be written to a complete upload; False when it is not complete or open."""
-    return await connection.fetchval(CLOSE_UPLOAD, upload_id) is not None
+    return await connection.fetchval(CLOSE_UPLOAD, upload_id, surface) is not None
 
 
 CLAIM_FINISH: Final = """

@@ -1,0 +1,99 @@
+"""A request's body as a source of blocks: timed, counted, and open to interruption."""
+
+import asyncio
+
+from starlette.types import Receive
+
+from ingest_service import telemetry
+from ingest_service.domain.bytestream import Disconnected
+from ingest_service.errors import BodyStalled
+
+
+class RequestBody:
+    """The body of one request.
+
+    uvicorn puts no deadline on a body: one timer per request looks whether bytes still come. An
+    interruption cancels whoever waits for the next block, and nobody else, so it costs nothing
+    per block.
+    """
+
+    def __init__(self, receive: Receive, *, stall_timeout_s: float) -> None:
+        self._receive = receive
+        self._stall_timeout_s = stall_timeout_s
+        self._held: bytes = b""
+        self._has_more = True
+        self._reader: asyncio.Task[object] | None = None
+        self._interruption: Exception | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waits_since: float = 0
+        self.received_bytes = 0
+
+    async def read(self, bytes_max: int) -> bytes:
+        """Return the next 1..bytes_max bytes, or b'' at the end.
+
+        Raises:
+            Disconnected: the dock went away.
+            BodyStalled: no byte came in time.
+            whatever `interrupt` was given: somebody else wants this request to stop.
+        """
+        while not self._held:
+            if self._interruption is not None:
+                raise self._interruption
+            if not self._has_more:
+                return b""
+            self._held = await self._next_block()
+        block = self._held
+        if len(block) <= bytes_max:
+            self._held = b""
+            return block
+        self._held = block[bytes_max:]
+        return block[:bytes_max]
+
+    def interrupt(self, reason: Exception) -> None:
+        """Make the present (or next) read raise `reason`; the first reason stays."""
+        if self._interruption is None:
+            self._interruption = reason
+            if self._reader is not None:
+                self._reader.cancel()
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _next_block(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        self._waits_since = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(self._stall_timeout_s, self._look_for_stall)
+        self._reader = asyncio.current_task()
+        try:
+            message = await self._receive()
+        except asyncio.CancelledError:
+            if self._interruption is None or self._reader is None:
+                raise
+            # The cancellation was ours: it ends here, as the reason that was given.
+            self._reader.uncancel()
+            raise self._interruption from None
+        finally:
+            self._reader = None
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        self._has_more = message.get("more_body", False)
+        block: bytes = message.get("body", b"")
+        self.received_bytes += len(block)
+        return block
+
+    def _look_for_stall(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        if self._reader is None:
+            # Nobody waits for the dock now (the store is slow): the next wait sets a new timer.
+            return
+        left_s = self._waits_since + self._stall_timeout_s - loop.time()
+        if left_s > 0:
+            self._timer = loop.call_later(left_s, self._look_for_stall)
+            return
+        telemetry.add_fields(stalled=True)
+        self.interrupt(BodyStalled(self._stall_timeout_s))

@@ -1,0 +1,285 @@
+"""What downstream services ask: clips, their content, their chain of custody."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from ingest_service import errors, telemetry
+from ingest_service.actions.find_clips import count_received, get_visible_clip, list_clips
+from ingest_service.actions.record_access import record_access
+from ingest_service.api.deps import Granted, Opened
+from ingest_service.api.problems import documented
+from ingest_service.domain.clip import Clip
+from ingest_service.domain.custody import Actor, CustodyEvent, Happening
+from ingest_service.domain.principal import CLIPS_READ, CONTENT_READ, UPLOAD, Principal
+from ingest_service.ledger import custody
+from ingest_service.ledger.connection import reading
+from ingest_service.ledger.queries import ClipFilter
+from schemas import clip as bodies
+from schemas.announcement import ClipState, EvidentialState
+
+router = APIRouter(prefix="/v1", tags=["clips"])
+
+PAGE_MAX: Final = 500
+EVENTS_PAGE: Final = 500
+_READABLE_STATES: Final = frozenset({"sealed", "secured", "erase_pending", "quarantined"})
+_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
+
+Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+
+
+class ClipQuery(BaseModel):
+    """The filters of the list; all given ones must hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    device: Text | None = Field(default=None, description="device_serial")
+    officer: Text | None = Field(default=None, description="officer_id, as believed now")
+    station: Text | None = None
+    site: Text | None = None
+    borough: Text | None = None
+    category: Text | None = None
+    evidential_state: EvidentialState | None = None
+    state: ClipState | None = None
+    crime_ref: Text | None = None
+    incident: Text | None = None
+    recorded_after: AwareDatetime | None = Field(
+        default=None, description="Start of the recording, corrected by the measured clock offset."
+    )
+    recorded_before: AwareDatetime | None = None
+    received_after: AwareDatetime | None = Field(default=None, description="Announcement time.")
+    received_before: AwareDatetime | None = None
+    held: bool | None = None
+    erase_due_before: AwareDatetime | None = None
+    cursor: str | None = Field(default=None, max_length=100)
+    limit: int = Field(default=100, ge=1, le=PAGE_MAX)
+
+
+@router.get(
+    "/clips",
+    summary="List clips",
+    responses=documented(
+        *_NO_TOKEN, errors.InvalidRequest, errors.InvalidCursor, errors.LedgerUnavailable
+    ),
+)
+async def get_clips(
+    query: Annotated[ClipQuery, Query()],
+    opened: Opened,
+    principal: Annotated[Principal, Depends(Granted(CLIPS_READ))],
+) -> bodies.ClipPage:
+    """List clips, newest announcement first; the order is stable while clips come in."""
+    asked = ClipFilter(**query.model_dump(exclude={"cursor", "limit"}))
+    page, next_cursor = await list_clips(
+        asked, principal, cursor=query.cursor, limit=query.limit, pool=opened.pool
+    )
+    return bodies.ClipPage(
+        clips=[bodies.Clip(**show_clip(clip, None)) for clip in page], next_cursor=next_cursor
+    )
+
+
+@router.get(
+    "/clips/{clip_id}",
+    summary="One clip",
+    responses=documented(*_NO_TOKEN, errors.ClipNotFound, errors.LedgerUnavailable),
+)
+async def get_clip(
+    clip_id: UUID, opened: Opened, principal: Annotated[Principal, Depends(Granted())]
+) -> bodies.ClipDetail:
+    """Answer with everything that is known of a clip. A station sees only its own."""
+    clip = await _get_allowed(clip_id, principal, opened, CLIPS_READ)
+    received = await count_received(clip, pool=opened.pool)
+    shown = show_clip(clip, received)
+    return bodies.ClipDetail(
+        **shown,
+        announcement=clip.announcement,
+        bucket=clip.bucket,
+        object_key=clip.object_key,
+        object_version=clip.object_version,
+        manifest=clip.manifest,
+        event_count=clip.event_count,
+    )
+
+
+async def _get_allowed(clip_id: UUID, principal: Principal, opened: Opened, scope: str) -> Clip:
+    """A station needs no more than being the one that sent the clip; others need the scope."""
+    principal.require(UPLOAD if principal.kind == "station" else scope)
+    telemetry.add_fields(clip_id=str(clip_id))
+    return await get_visible_clip(clip_id, principal, pool=opened.pool)
+
+
+def show_clip(clip: Clip, received_bytes: int | None) -> dict[str, Any]:
+    """Return the members of `schemas.clip.Clip`."""
+    shown: dict[str, Any] = {
+        name: getattr(clip, name)
+        for name in bodies.Clip.model_fields
+        if name != "received_bytes" and not name.startswith("sha256")
+    }
+    for name in ("sha256", "sha256_device", "sha256_readback"):
+        digest: bytes | None = getattr(clip, name)
+        shown[name] = None if digest is None else digest.hex()
+    shown["received_bytes"] = received_bytes
+    return shown
+
+
+@router.get(
+    "/clips/{clip_id}/events",
+    summary="The chain of custody of a clip",
+    responses=documented(*_NO_TOKEN, errors.ClipNotFound, errors.LedgerUnavailable),
+)
+async def get_events(
+    clip_id: UUID,
+    opened: Opened,
+    principal: Annotated[Principal, Depends(Granted())],
+    after: Annotated[int, Query(ge=-1, le=2**31 - 1, description="clip_seq to go on after")] = -1,
+) -> bodies.CustodyTrail:
+    """List a clip's custody events in order, with the exact bytes that are hashed and chained."""
+    await _get_allowed(clip_id, principal, opened, CLIPS_READ)
+    async with reading(opened.pool) as connection:
+        events = await custody.list_clip_events(
+            connection, clip_id, after=after, limit=EVENTS_PAGE + 1
+        )
+    page = events[:EVENTS_PAGE]
+    return bodies.CustodyTrail(
+        clip_id=clip_id,
+        events=[_show_event(event) for event in page],
+        next_after=page[-1].clip_seq if len(events) > EVENTS_PAGE else None,
+    )
+
+
+def _show_event(event: CustodyEvent) -> bodies.CustodyEvent:
+    text = event.leaf.decode()
+    return bodies.CustodyEvent(
+        event_id=event.event_id,
+        clip_id=event.clip_id,
+        clip_seq=event.clip_seq,
+        type=event.type,
+        recorded_at=event.recorded_at,
+        leaf=json.loads(text),
+        leaf_text=text,
+        leaf_hash=event.leaf_hash.hex(),
+    )
+
+
+@router.get(
+    "/clips/{clip_id}/content",
+    summary="The footage",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"application/octet-stream": {}}, "description": "The whole clip"},
+        206: {"content": {"application/octet-stream": {}}, "description": "The asked-for range"},
+        304: {"description": "The ETag in If-None-Match is the present one"},
+        **documented(
+            *_NO_TOKEN,
+            errors.ClipNotFound,
+            errors.ContentGone,
+            errors.RangeUnsatisfiable,
+            errors.VaultUnavailable,
+            errors.LedgerUnavailable,
+        ),
+    },
+)
+async def get_content(
+    clip_id: UUID,
+    request: Request,
+    opened: Opened,
+    principal: Annotated[Principal, Depends(Granted(CONTENT_READ))],
+    purpose: Annotated[
+        str | None, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$", description="Why.")
+    ] = None,
+) -> Response:
+    """Stream the footage. The access is a custody event before the first byte leaves."""
+    clip = await _get_allowed(clip_id, principal, opened, CONTENT_READ)
+    if clip.state not in _READABLE_STATES or clip.object_key is None or clip.size_bytes is None:
+        raise errors.ContentGone(clip_id, clip.state)
+    etag = _etag_of(clip)
+    if etag is not None and etag in _listed(request.headers.get("if-none-match")):
+        return Response(status_code=304, headers={"ETag": etag})
+    span = _parse_range(request, clip.size_bytes, etag)
+    start, stop = span or (0, clip.size_bytes)
+    await record_access(
+        clip_id,
+        Happening(
+            "footage.downloaded" if span is None else "footage.streamed",
+            Actor.of(principal),
+            {"start": start, "stop": stop},
+            purpose=purpose,
+            request_id=telemetry.request_id(),
+        ),
+        pool=opened.pool,
+        now=opened.now,
+    )
+    headers = _content_headers(clip, etag, start, stop, is_partial=span is not None)
+    blocks = await _begin(opened.vault.read(clip.object_key, clip.object_version, start, stop))
+    return StreamingResponse(blocks, 200 if span is None else 206, headers, headers["Content-Type"])
+
+
+async def _begin(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Wait for the first block, so that a missing object is a problem and not a torn answer."""
+    first = await anext(blocks, b"")
+
+    async def resume() -> AsyncIterator[bytes]:
+        yield first
+        async for block in blocks:
+            yield block
+
+    return resume()
+
+
+def _etag_of(clip: Clip) -> str | None:
+    digest = clip.sha256 or clip.sha256_readback
+    return None if digest is None else f'"{digest.hex()}"'
+
+
+def _listed(value: str | None) -> set[str]:
+    return {each.strip().removeprefix("W/") for each in (value or "").split(",")}
+
+
+def _parse_range(request: Request, size_bytes: int, etag: str | None) -> tuple[int, int] | None:
+    """Return (start, stop) of a single range; None for the whole clip (RFC 9110, section 14)."""
+    value = request.headers.get("range")
+    if value is None:
+        return None
+    condition = request.headers.get("if-range")
+    if condition is not None and condition != etag:
+        return None
+    matched = _RANGE.fullmatch(value.strip())
+    if matched is None or matched[0] == "bytes=-":
+        # Several ranges or another unit: a server may ignore the field and send everything.
+        return None
+    first, last = matched[1], matched[2]
+    start = int(first) if first else max(0, size_bytes - int(last))
+    stop = min(size_bytes, int(last) + 1) if first and last else size_bytes
+    if start >= stop:
+        raise errors.RangeUnsatisfiable(size_bytes)
+    return start, stop
+
+
+def _content_headers(
+    clip: Clip, etag: str | None, start: int, stop: int, *, is_partial: bool
+) -> dict[str, str]:
+    name = str(clip.announcement.get("filename") or f"{clip.recording_id}-{clip.segment_no}")
+    safe = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
+    declared = str(clip.announcement.get("content_type") or "")
+    headers = {
+        "Content-Type": declared
+        if declared.startswith("video/") and declared.isascii() and declared.isprintable()
+        else "application/octet-stream",
+        "Content-Length": str(stop - start),
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f"attachment; filename=\"{safe}\"; filename*=UTF-8''{quote(name)}",
+        "Cache-Control": "private, no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if etag is not None:
+        headers["ETag"] = etag
+    if is_partial:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{clip.size_bytes}"
+    return headers

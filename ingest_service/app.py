@@ -1,0 +1,58 @@
+"""The HTTP API as one ASGI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from ingest_service import VERSION
+from ingest_service.api import chunks, clips, health, tus
+from ingest_service.api.middleware import ObserveRequests
+from ingest_service.api.problems import add_problem_handlers
+from ingest_service.api.tus_gate import TusGate
+from ingest_service.resources import Resources, open_resources
+from ingest_service.settings import Settings, load_settings
+from ingest_service.telemetry import configure_logging
+
+DESCRIPTION = """Docking stations send clips in resumable chunks; downstream services read metadata.
+
+Every refusal is an `application/problem+json` document whose `type` is stable and whose `action`
+says what to do next: fix, retry (after Retry-After) or stop."""
+
+
+def make_app() -> FastAPI:
+    """Return the application of a server process, from the environment (uvicorn's factory)."""
+    settings = load_settings()
+    configure_logging(form=settings.log_format, level=settings.log_level)
+    return create_app(settings)
+
+
+def create_app(settings: Settings, resources: Resources | None = None) -> FastAPI:
+    """Return the application; tests pass resources of their own, which they also close."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if resources is not None:
+            app.state.resources = resources
+            yield
+            return
+        async with open_resources(settings) as opened:
+            app.state.resources = opened
+            yield
+
+    app = FastAPI(
+        title="Evidence ingest",
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url=None,  # served by api/health with a token
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    add_problem_handlers(app)
+    for module in (chunks, clips, tus, health):
+        app.include_router(module.router)
+    app.add_middleware(TusGate)
+    app.add_middleware(ObserveRequests)
+    return app

@@ -1,0 +1,25 @@
+"""Clear away uploads that their docks abandoned; the camera still has its copy."""
+
+import structlog
+
+from ingest_service import telemetry
+from ingest_service.actions.end_upload import expire_upload
+from ingest_service.ledger.connection import reading
+from ingest_service.ledger.uploads import list_expired
+from ingest_service.resources import Resources
+
+log = structlog.get_logger()
+_BATCH = 20
+
+
+async def expire_uploads(opened: Resources) -> int:
+    """Expire a batch of uploads; returns how many were cleared."""
+    async with reading(opened.pool) as connection:
+        due = await list_expired(connection, limit=_BATCH)
+    cleared = 0
+    for upload_id in due:
+        if await expire_upload(upload_id, pool=opened.pool, vault=opened.vault, now=opened.now):
+            cleared += 1
+            telemetry.UPLOADS_EXPIRED.inc()
+            log.info("upload_expired", upload_id=str(upload_id))
+    return cleared

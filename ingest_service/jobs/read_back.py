@@ -1,0 +1,30 @@
+"""Read sealed clips back; several at once, oldest first."""
+
+import structlog
+
+from ingest_service import telemetry
+from ingest_service.actions.read_back_clip import read_back_clip
+from ingest_service.ledger.clips import claim_read_backs
+from ingest_service.ledger.connection import reading
+from ingest_service.resources import Resources
+
+log = structlog.get_logger()
+# Besides the time for its size, a claim lasts this long; then another worker may take the clip.
+_CLAIM_S = 20.0
+
+
+async def read_back_next(opened: Resources) -> int:
+    """Read the oldest sealed clip back; returns how many were due."""
+    async with reading(opened.pool) as connection:
+        claimed = await claim_read_backs(connection, limit=1, claim_s=_CLAIM_S)
+    for clip_id, attempt in claimed:
+        state = await read_back_clip(
+            clip_id, attempt, pool=opened.pool, vault=opened.vault, now=opened.now
+        )
+        if state == "secured":
+            telemetry.CLIPS_SECURED.inc()
+            log.info("clip_secured", clip_id=str(clip_id))
+        elif state == "quarantined":
+            telemetry.CLIPS_QUARANTINED.inc()
+            log.error("clip_quarantined", clip_id=str(clip_id))
+    return len(claimed)

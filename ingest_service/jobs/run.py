@@ -1,0 +1,59 @@
+"""Every job in one process, until it is told to stop."""
+
+import asyncio
+import signal
+from functools import partial
+from typing import Final
+
+import structlog
+
+from ingest_service.jobs.beat import beat_once
+from ingest_service.jobs.every import repeat
+from ingest_service.jobs.expire_uploads import expire_uploads
+from ingest_service.jobs.finish_uploads import finish_uploads
+from ingest_service.jobs.read_back import read_back_next
+from ingest_service.jobs.sweep_leftovers import sweep_leftovers
+from ingest_service.resources import Resources
+
+log = structlog.get_logger()
+# Expiry and sweeping wait for minutes and days anyway.
+_SLOW: Final = 10
+
+
+async def run_jobs(opened: Resources) -> None:
+    """Run until SIGTERM or SIGINT; what is in hand then is in a state that another resumes."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run_until(opened, stop)
+
+
+async def run_until(opened: Resources, stop: asyncio.Event) -> None:
+    """Run the jobs until the event is set."""
+    pause_s = opened.jobs.interval_s
+    plan = {
+        "beat": (beat_once, pause_s),
+        "finish_uploads": (finish_uploads, pause_s),
+        "expire_uploads": (expire_uploads, pause_s * _SLOW),
+        "sweep_leftovers": (sweep_leftovers, pause_s * _SLOW),
+    }
+    tasks = [
+        asyncio.create_task(repeat(name, partial(run_once, opened), interval_s=interval_s))
+        for name, (run_once, interval_s) in plan.items()
+    ]
+    tasks += [
+        asyncio.create_task(
+            repeat("read_back", partial(read_back_next, opened), interval_s=pause_s)
+        )
+        for _ in range(opened.jobs.read_back_concurrency)
+    ]
+    log.info("jobs_started", worker=opened.holders.name)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (stopping, *tasks):
+            task.cancel()
+        await asyncio.gather(stopping, *tasks, return_exceptions=True)
+    log.info("jobs_stopped", worker=opened.holders.name)

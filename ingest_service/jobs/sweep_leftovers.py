@@ -1,0 +1,22 @@
+"""Remove what overtaken or dead writers left in the vault."""
+
+import structlog
+
+from ingest_service.actions.end_upload import sweep_upload
+from ingest_service.ledger.connection import reading
+from ingest_service.ledger.uploads import claim_sweeps
+from ingest_service.resources import Resources
+
+log = structlog.get_logger()
+_BATCH = 20
+
+
+async def sweep_leftovers(opened: Resources) -> int:
+    """Sweep a batch of ended uploads; returns how many were swept."""
+    async with reading(opened.pool) as connection:
+        claimed = await claim_sweeps(connection, limit=_BATCH)
+    for upload_id in claimed:
+        removed = await sweep_upload(upload_id, pool=opened.pool, vault=opened.vault)
+        if removed:
+            log.info("leftovers_swept", upload_id=str(upload_id), removed=removed)
+    return len(claimed)

@@ -1,0 +1,116 @@
+"""Everything that is open while the process runs: opened together, closed in reverse."""
+
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from ingest_service.actions.identify_principal import Authenticator
+from ingest_service.actions.take_upload import Holders
+from ingest_service.domain.bytestream import ReplayBudget
+from ingest_service.domain.clock import Clock, utc_now
+from ingest_service.domain.token import TokenRules
+from ingest_service.domain.upload import UploadRules
+from ingest_service.keyring import open_keyring
+from ingest_service.ledger.connection import Pool, open_pool
+from ingest_service.ledger.interrupts import listening
+from ingest_service.settings import Settings
+from ingest_service.signer import Signer, open_local_signer
+from ingest_service.vault import Vault
+from ingest_service.vault.s3 import open_s3_vault
+
+
+@dataclass(frozen=True, slots=True)
+class JobRules:
+    """The knobs of `ingest work`."""
+
+    interval_s: float
+    read_back_concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What handlers and jobs work with.
+
+    base_url  origin of every absolute URL that is handed out
+    """
+
+    pool: Pool
+    vault: Vault
+    signer: Signer
+    authenticator: Authenticator
+    holders: Holders
+    budget: ReplayBudget
+    rules: UploadRules
+    jobs: JobRules
+    now: Clock
+    base_url: str
+    json_bytes_max: int
+    worker_stale_after_s: float
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
+    """Open pool, vault, keys and the ear for interruptions.
+
+    Raises:
+        LedgerUnavailable: Postgres does not answer.
+        SigningKeyUnusable, ValueError: a key file is missing or open to others.
+    """
+    signer = open_local_signer(settings.signing_key_file, settings.signing_key_name)
+    async with AsyncExitStack() as stack:
+        pool = await open_pool(
+            settings.ledger_dsn.get_secret_value(),
+            connections_max=settings.ledger_connections_max,
+            statement_timeout_s=settings.ledger_statement_timeout_s,
+        )
+        stack.push_async_callback(pool.close)
+        vault = await stack.enter_async_context(
+            open_s3_vault(
+                endpoint=settings.vault_endpoint,
+                region=settings.vault_region,
+                bucket=settings.vault_bucket,
+                access_key=settings.vault_access_key.get_secret_value(),
+                secret_key=settings.vault_secret_key.get_secret_value(),
+                checks_sha256=settings.vault_checks_sha256,
+                connections_max=settings.vault_connections_max,
+                timeout_s=settings.vault_timeout_s,
+                attempts=settings.vault_attempts,
+            )
+        )
+        keyring = open_keyring(settings.jwks)
+        holders = Holders(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
+        await stack.enter_async_context(listening(pool, holders.interrupt))
+        yield Resources(
+            pool=pool,
+            vault=vault,
+            signer=signer,
+            authenticator=Authenticator(
+                pool=pool,
+                keyring=keyring,
+                rules=TokenRules(
+                    audience=settings.token_audience,
+                    issuer=settings.token_issuer,
+                    leeway_s=settings.token_leeway_s,
+                    station_lifetime_max_s=settings.station_token_lifetime_max_s,
+                ),
+            ),
+            holders=holders,
+            budget=ReplayBudget(settings.replay_bytes_max),
+            rules=UploadRules(
+                part_bytes=settings.part_bytes,
+                clip_bytes_max=settings.clip_bytes_max,
+                expires_after=timedelta(seconds=settings.upload_expires_after_s),
+                take_over_wait_s=settings.take_over_wait_s,
+                body_stall_timeout_s=settings.body_stall_timeout_s,
+                finish_wait_s=settings.finish_wait_s,
+            ),
+            jobs=JobRules(settings.job_interval_s, settings.read_back_concurrency),
+            now=utc_now,
+            base_url=settings.base_url,
+            json_bytes_max=settings.json_bytes_max,
+            worker_stale_after_s=settings.worker_stale_after_s,
+        )
