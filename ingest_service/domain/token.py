@@ -329,7 +329,7 @@ def judge_service_claims(claims: Mapping[str, Any], *, rules: TokenRules, now: d
         raise Unauthorized(reason)
     _, expires_at_s = _judge_times(claims, rules=rules, now=now)
     kind = claims.get("kind", "service")
-    if kind not in {"service", "person"}:
+    if kind not in ("service", "person"):
         reason = "kind must be 'service' or 'person'"
         raise Unauthorized(reason)
     scopes = claims.get("scope", "")
@@ -344,7 +344,8 @@ def judge_service_claims(claims: Mapping[str, Any], *, rules: TokenRules, now: d
         _read_name("sub", claims.get("sub")),
         # Only a station brings footage in: attribution hangs on its key.
         frozenset(scopes.split()) - {UPLOAD},
-        _read_boroughs(claims.get("boroughs")),
+        # Absent means every borough; anything else, null included, must be a list.
+        _read_boroughs(claims["boroughs"]) if "boroughs" in claims else None,
         role,
     )
     return Grant(principal, expires_at_s + rules.leeway_s)
@@ -388,9 +389,7 @@ def _read_name(claim: str, value: object) -> str:
     return value
 
 
-def _read_boroughs(value: object) -> frozenset[str] | None:
-    if value is None:
-        return None
+def _read_boroughs(value: object) -> frozenset[str]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         reason = "boroughs must be a list of names"
         raise Unauthorized(reason)
