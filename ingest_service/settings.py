@@ -22,7 +22,10 @@ class Settings(BaseSettings):
     )
     ledger_dsn: SecretStr = Field(description="Postgres of the ledger, as the service role.")
     ledger_connections_max: int = Field(
-        default=10, ge=2, le=200, description="Connections per process; more only queue in Postgres."
+        default=10,
+        ge=2,
+        le=200,
+        description="Connections per process; more only queue in Postgres.",
     )
     ledger_statement_timeout_s: float = Field(
         default=10, gt=0, le=600, description="A statement that takes longer is given up."
@@ -79,7 +82,9 @@ class Settings(BaseSettings):
         default=256 * 1024**3, ge=1, description="Longer clips are refused at the announcement."
     )
     upload_expires_after_s: int = Field(
-        default=7 * 24 * 3600, ge=60, description="An upload without progress this long is abandoned."
+        default=7 * 24 * 3600,
+        ge=60,
+        description="An upload without progress this long is abandoned.",
     )
     body_stall_timeout_s: float = Field(
         default=30, gt=0, description="A request body that is silent this long is cut."

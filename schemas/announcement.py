@@ -50,7 +50,8 @@ class Announcement(BaseModel):
                     "recording_id": "20261121-2214-0031",
                     "segment_no": 0,
                     "size_bytes": 209715200,
-                    "sha256_device": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                    "sha256_device": "9f86d081884c7d659a2feaa0c55ad015"
+                    "a3bf4f1b2b0b822cd15d6c15b0f00a08",
                     "started_at": "2026-11-21T22:14:05Z",
                     "ended_at": "2026-11-21T22:31:40Z",
                     "clock_offset_ms": -420,

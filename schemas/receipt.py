@@ -9,10 +9,10 @@ from schemas.announcement import Count, Sha256Hex
 
 
 class Receipt(BaseModel):
-    """A signed statement that the clip was read back from storage.
+    r"""A signed statement that the clip was read back from storage.
 
     `leaf` is the exact text of the clip's `clip.secured` custody event (RFC 8785 JSON). The
-    signature is Ed25519 over b"ingest release receipt v1\\n" followed by the leaf's UTF-8 bytes.
+    signature is Ed25519 over b"ingest release receipt v1\n" followed by the leaf's UTF-8 bytes.
     """
 
     leaf: str

@@ -33,7 +33,7 @@ class Announced:
     is_new: bool
 
 
-async def announce_clip(  # noqa: PLR0913 - every dependency by name
+async def announce_clip(
     announcement: Announcement,
     raw: dict[str, Any],
     station: Station,
@@ -187,7 +187,7 @@ def describe_clip(clip: Clip, request_id: str | None) -> Happening:
     )
 
 
-async def _announce_again(  # noqa: PLR0913 - as announce_clip
+async def _announce_again(
     announcement: Announcement,
     station: Station,
     pool: Pool,

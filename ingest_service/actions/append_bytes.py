@@ -75,7 +75,7 @@ class _Append:
     is_fenced: bool = False
 
 
-async def append_bytes(  # noqa: PLR0913 - every dependency by name
+async def append_bytes(
     upload_id: UUID,
     station_id: str,
     offset_bytes: int,
@@ -135,9 +135,10 @@ def _check_start(upload: Upload, offset_bytes: int, length_bytes: int | None) ->
         raise SurfaceMismatch(upload.upload_id, upload.surface)
     if offset_bytes != upload.offset_bytes:
         raise OffsetMismatch(upload.offset_bytes, offset_bytes)
-    if upload.length_bytes is not None and length_bytes is not None:
-        if offset_bytes + length_bytes > upload.length_bytes:
-            raise LengthExceeded(upload.length_bytes)
+    if upload.length_bytes is None or length_bytes is None:
+        return
+    if offset_bytes + length_bytes > upload.length_bytes:
+        raise LengthExceeded(upload.length_bytes)
 
 
 async def _drain(

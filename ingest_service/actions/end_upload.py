@@ -20,7 +20,7 @@ class _Moved(Exception):
     """The clip's chain has grown since it was read; the transaction is rolled back."""
 
 
-async def terminate_upload(  # noqa: PLR0913 - every dependency by name
+async def terminate_upload(
     upload_id: UUID,
     station_id: str,
     *,
@@ -90,8 +90,7 @@ async def _end(
         events = chain_events(clip.head, [happening], now=now(), device_serial=clip.device_serial)
         try:
             async with writing(pool) as connection:
-                ended = await clips.end_upload(connection, clip, upload.upload_id, state, events)
-                if not ended:
+                if not await clips.end_upload(connection, clip, upload.upload_id, state, events):
                     raise _Moved
         except _Moved:
             continue

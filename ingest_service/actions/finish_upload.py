@@ -145,7 +145,7 @@ def _check_parts(upload: Upload, parts: list[Part]) -> None:
         raise StoredBytesLost(reason)
 
 
-async def _seal(  # noqa: PLR0913 - the facts of one seal
+async def _seal(
     upload: Upload,
     parts: list[Part],
     key: str,

@@ -65,7 +65,7 @@ class Authenticator:
     look_again_s    how soon a key is looked up again; 0 = for every request
     """
 
-    def __init__(  # noqa: PLR0913  what it leans on, and its two clocks
+    def __init__(
         self,
         *,
         pool: Pool,

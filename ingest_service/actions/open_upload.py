@@ -18,7 +18,7 @@ from ingest_service.ledger.stations import Station
 _TRIES: Final = 4
 
 
-async def open_upload(  # noqa: PLR0913 - every dependency by name
+async def open_upload(
     length_bytes: int,
     metadata: str | None,
     station: Station,

@@ -125,7 +125,7 @@ class _PartDigests:
             self._left = self._expected[self._index][0]
 
 
-async def _settle(  # noqa: PLR0913 - the facts of one verdict
+async def _settle(
     clip: Clip,
     sha256_readback: bytes | None,
     reason: str | None,

@@ -50,7 +50,7 @@ class StoredChunk:
     received_bytes: int
 
 
-async def store_chunk(  # noqa: PLR0913 - every dependency by name
+async def store_chunk(
     clip_id: UUID,
     station_id: str,
     chunk: Chunk,
@@ -125,7 +125,7 @@ def _choose_hashes(
     return [running, own], own
 
 
-async def _put(  # noqa: PLR0913 - the pieces of one write
+async def _put(
     upload: Upload,
     attempt: int,
     chunk: Chunk,

@@ -41,7 +41,7 @@ class Holders:
             body.interrupt(TakenOver(upload_id))
 
 
-async def take_upload(  # noqa: PLR0913 - every dependency by name
+async def take_upload(
     upload_id: UUID,
     station_id: str,
     body: Interruptible,
@@ -67,7 +67,7 @@ async def take_upload(  # noqa: PLR0913 - every dependency by name
     return upload
 
 
-async def settle_upload(  # noqa: PLR0913 - every dependency by name
+async def settle_upload(
     upload_id: UUID, station_id: str, *, pool: Pool, holders: Holders, wait_s: float, now: Clock
 ) -> Upload:
     """Return an upload whose offset no running request can move any more (HEAD, DELETE).
@@ -116,7 +116,7 @@ def refuse_ended(upload: Upload, now: Clock) -> None:
         raise UploadGone(upload.upload_id, "expired")
 
 
-async def _take_over(  # noqa: PLR0913, PLR0917 - as take_upload
+async def _take_over(
     upload_id: UUID,
     station_id: str,
     taker: str | None,

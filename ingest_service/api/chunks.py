@@ -16,6 +16,7 @@ from ingest_service.actions.store_chunk import Chunk, store_chunk
 from ingest_service.api.bodies import JsonRoute
 from ingest_service.api.body import RequestBody
 from ingest_service.api.deps import Granted, Opened
+from ingest_service.api.headers import parse_integer
 from ingest_service.api.problems import documented
 from ingest_service.api.raw_json import read_raw_object
 from ingest_service.domain.bytestream import Disconnected
@@ -205,12 +206,7 @@ async def post_chunk(
 
 
 def _content_length(request: Request) -> int:
-    value = request.headers.get("content-length")
-    if value is None:
-        raise errors.InvalidHeader("Content-Length", "missing; chunks are sent with their length")
-    if not value.isascii() or not value.isdigit() or len(value) > 18:  # noqa: PLR2004 - fits 63 bits
-        raise errors.InvalidHeader("Content-Length", "not a number of bytes")
-    return int(value)
+    return parse_integer(request.headers, "Content-Length")
 
 
 @router.get(

@@ -130,7 +130,7 @@ class ObserveRequests:
             "outcome": _name_outcome(status),
             **fields,
         }
-        if status >= 500:  # noqa: PLR2004  RFC 9110: the server's own fault
+        if status >= 500:
             _LOG.error("request", **line)
         elif meters.route in _QUIET_ROUTES:
             _LOG.debug("request", **line)
@@ -162,4 +162,4 @@ def _name_outcome(status: int) -> str:
     for limit, name in _OK_OUTCOMES:
         if status < limit:
             return name
-    return "refused" if status < 500 else "failed"  # noqa: PLR2004  RFC 9110
+    return "refused" if status < 500 else "failed"

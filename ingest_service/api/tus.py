@@ -16,6 +16,7 @@ from ingest_service.actions.open_upload import open_upload
 from ingest_service.actions.take_upload import settle_upload
 from ingest_service.api.body import RequestBody
 from ingest_service.api.deps import Granted, Opened
+from ingest_service.api.headers import parse_integer
 from ingest_service.api.problems import documented
 from ingest_service.domain.bytestream import Disconnected
 from ingest_service.domain.principal import UPLOAD, Principal
@@ -41,7 +42,7 @@ router = APIRouter(tags=["tus"])
 VERSION: Final = "1.0.0"
 EXTENSIONS: Final = "creation,creation-with-upload,expiration,termination"
 APPEND_TYPE: Final = "application/offset+octet-stream"
-_INTEGER_DIGITS_MAX: Final = 18  # fits 63 bits
+UPLOAD_LENGTH: Final = "Upload-Length"
 
 Station = Annotated[Principal, Depends(Granted(UPLOAD))]
 _NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
@@ -72,8 +73,9 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
     """Open an upload (creation); a body of the append type is stored at once."""
     _require_version(request)
     if request.headers.get("upload-concat") or request.headers.get("upload-defer-length"):
-        raise InvalidHeader("Upload-Length", "concatenation and deferred lengths are not served")
-    length_bytes = _parse_integer(request, "Upload-Length")
+        reason = "concatenation and deferred lengths are not served"
+        raise InvalidHeader(UPLOAD_LENGTH, reason)
+    length_bytes = parse_integer(request.headers, UPLOAD_LENGTH)
     body_bytes = _body_length(request)
     has_body = _content_type(request) == APPEND_TYPE and body_bytes != 0
     if has_body and body_bytes is not None and body_bytes > length_bytes:
@@ -159,7 +161,7 @@ async def patch_upload(
     _require_version(request)
     if _content_type(request) != APPEND_TYPE:
         raise UnsupportedContentType(APPEND_TYPE)
-    offset_bytes = _parse_integer(request, "Upload-Offset")
+    offset_bytes = parse_integer(request.headers, "Upload-Offset")
     upload = await _append(
         request, _parse_id(upload_id), offset_bytes, _body_length(request), opened, principal
     )
@@ -192,7 +194,7 @@ async def delete_upload(
     return Response(status_code=204)
 
 
-async def _append(  # noqa: PLR0913, PLR0917 - one request, as it was read
+async def _append(
     request: Request,
     upload_id: UUID,
     offset_bytes: int,
@@ -278,22 +280,13 @@ def _content_type(request: Request) -> str:
     return request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
 
 
-def _parse_integer(request: Request, header: str) -> int:
-    value = request.headers.get(header)
-    if value is None:
-        raise InvalidHeader(header, "missing")
-    if not value.isascii() or not value.isdigit() or len(value) > _INTEGER_DIGITS_MAX:
-        raise InvalidHeader(header, "not a number of bytes")
-    return int(value)
-
-
 def _body_length(request: Request) -> int | None:
     """Return the announced length of the body; None when it comes in chunked coding."""
     if request.headers.get("transfer-encoding") is not None:
         return None
     if request.headers.get("content-length") is None:
         return 0
-    return _parse_integer(request, "Content-Length")
+    return parse_integer(request.headers, "Content-Length")
 
 
 def _parse_id(upload_id: str) -> UUID:

@@ -86,25 +86,24 @@ def judge_announcement(
     known  pairs (kind, id) of device, officer and category that the directory has
     """
     flags: list[str] = []
-    if ("device", announcement.device_serial) not in known:
-        flags.append("device_unknown")
-    if announcement.officer_id is None:
-        flags.append("officer_missing")
-    elif ("officer", announcement.officer_id) not in known:
-        flags.append("officer_unknown")
-    if announcement.category is None:
-        flags.append("category_missing")
-    elif ("category", announcement.category) not in known:
-        flags.append("category_unknown")
+    for kind, name in (
+        ("device", announcement.device_serial),
+        ("officer", announcement.officer_id),
+        ("category", announcement.category),
+    ):
+        if name is None:
+            flags.append(f"{kind}_missing")
+        elif (kind, name) not in known:
+            flags.append(f"{kind}_unknown")
     if announcement.started_at is None:
         flags.append("started_at_missing")
     corrected = correct_time(announcement.started_at, announcement.clock_offset_ms)
     clock_state = _judge_clock(announcement, corrected, now=now)
     if clock_state in ("not_set", "implausible"):
         flags.append(f"clock_{clock_state}")
-    if announcement.started_at and announcement.ended_at:
-        if announcement.ended_at < announcement.started_at:
-            flags.append("ends_before_it_starts")
+    started_at, ended_at = announcement.started_at, announcement.ended_at
+    if started_at and ended_at and ended_at < started_at:
+        flags.append("ends_before_it_starts")
     if announcement.sha256_device is None:
         flags.append("device_digest_missing")
     flags.extend(f"unknown_member:{name[:80]}" for name in sorted(announcement.model_extra or ()))
@@ -139,7 +138,7 @@ def differing_content(clip: Clip, announcement: Announcement) -> list[str]:
     differs: list[str] = []
     if clip.size_bytes is not None and clip.size_bytes != announcement.size_bytes:
         differs.append("size_bytes")
-    if clip.sha256_device and announcement.sha256_device:
-        if clip.sha256_device.hex() != announcement.sha256_device:
-            differs.append("sha256_device")
+    ours, theirs = clip.sha256_device, announcement.sha256_device
+    if ours and theirs and ours.hex() != theirs:
+        differs.append("sha256_device")
     return differs

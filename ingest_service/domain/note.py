@@ -72,7 +72,7 @@ def parse_verifier_key(text: str) -> VerifierKey:
     """
     # The base64 part may hold plus signs of its own, so only the first two separate.
     fields = text.strip().split("+", 2)
-    if len(fields) != 3 or not _NAME.fullmatch(fields[0]) or not _KEY_ID.fullmatch(fields[1]):  # noqa: PLR2004  the three fields just split
+    if len(fields) != 3 or not _NAME.fullmatch(fields[0]) or not _KEY_ID.fullmatch(fields[1]):
         message = "a verifier key is <name>+<8 hex digits>+<base64>"
         raise NoteInvalid(message)
     name, key_id, encoded = fields

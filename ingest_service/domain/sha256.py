@@ -9,13 +9,13 @@ symbols are hidden. What is stored is neither's struct but a canonical mid-state
 The check value is the first 4 bytes of SHA-256 over all before it: a torn state is refused.
 """
 
+import _hashlib
 import ctypes
 import hashlib
 import struct
 from functools import cache
 from typing import Final, Protocol, Self
 
-import _hashlib
 import rehashes
 
 _MAGIC: Final = b"S2M1"

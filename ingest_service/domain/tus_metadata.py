@@ -33,7 +33,7 @@ def parse_metadata(value: str | None) -> dict[str, str]:
         raise InvalidHeader(HEADER, f"longer than {METADATA_CHARS_MAX} characters")
     for pair in value.split(","):
         tokens = pair.strip().split(" ")
-        if len(tokens) > 2 or not _KEY.fullmatch(tokens[0]):  # noqa: PLR2004 - key and value
+        if len(tokens) > 2 or not _KEY.fullmatch(tokens[0]):
             raise InvalidHeader(HEADER, "not of the form 'key base64,key base64'")
         key = tokens[0]
         if key in pairs:

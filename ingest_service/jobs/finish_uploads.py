@@ -24,7 +24,7 @@ async def finish_uploads(opened: Resources) -> int:
             )
         except StoredBytesLost as lost:
             telemetry.UPLOADS_FAILED.inc()
-            log.error("stored_bytes_lost", upload_id=str(upload_id), reason=lost.reason)  # noqa: TRY400 - no traceback: the clip is quarantined with the reason
+            log.error("stored_bytes_lost", upload_id=str(upload_id), reason=lost.reason)
             continue
         if done:
             log.info("upload_finished", upload_id=str(upload_id))

@@ -180,7 +180,7 @@ REOPEN_CLIP: Final = """
 """
 
 
-async def reopen_clip(  # noqa: PLR0913 - one statement, every value named
+async def reopen_clip(
     connection: Connection,
     clip: Clip,
     events: Sequence[CustodyEvent],
@@ -361,7 +361,7 @@ SETTLE_READ_BACK: Final = """
 """
 
 
-async def settle_read_back(  # noqa: PLR0913 - one statement, every value named
+async def settle_read_back(
     connection: Connection,
     clip: Clip,
     events: Sequence[CustodyEvent],

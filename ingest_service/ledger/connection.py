@@ -27,7 +27,7 @@ _UNAVAILABLE = (
 )
 
 
-async def _keep_session(_connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Skip asyncpg's reset query: no statement of ours leaves anything in the session."""
 
 
@@ -54,7 +54,7 @@ async def open_pool(
         raise LedgerUnavailable(_reason(error)) from error
 
 
-async def _prepare_session(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def _prepare_session(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
     )

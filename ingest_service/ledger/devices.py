@@ -13,7 +13,7 @@ INSERT_MANIFEST: Final = """
 """
 
 
-async def insert_manifest(  # noqa: PLR0913 - one row
+async def insert_manifest(
     connection: Connection,
     manifest_id: UUID,
     device_serial: str,

@@ -179,7 +179,7 @@ ADVANCE_OFFSET: Final = """
 """
 
 
-async def advance_offset(  # noqa: PLR0913 - one statement, every value named
+async def advance_offset(
     connection: Connection,
     upload: Upload,
     *,
@@ -366,7 +366,7 @@ RECORD_CHUNK: Final = """
 """
 
 
-async def record_chunk(  # noqa: PLR0913 - one statement, every value named
+async def record_chunk(
     connection: Connection,
     upload: Upload,
     part: Part,

@@ -1,0 +1,314 @@
+-- The ledger after all migrations. Made by `make schema`; a test compares it.
+CREATE TYPE public.custody_link AS (
+	event_id uuid,
+	clip_id uuid,
+	clip_seq integer,
+	type text,
+	recorded_at timestamp with time zone,
+	actor_kind text,
+	actor_id text,
+	device_serial text,
+	leaf bytea,
+	leaf_hash bytea
+);
+
+CREATE FUNCTION public.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'custody events are append-only: % refused', TG_OP
+        USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+CREATE TABLE public.clips (
+    clip_id uuid NOT NULL,
+    state text DEFAULT 'receiving'::text NOT NULL,
+    upload_id uuid NOT NULL,
+    device_serial text NOT NULL,
+    recording_id text NOT NULL,
+    segment_no integer NOT NULL,
+    device_recording_seq bigint,
+    announcement jsonb NOT NULL,
+    size_bytes bigint,
+    sha256_device bytea,
+    station_id text NOT NULL,
+    site_id text NOT NULL,
+    borough text NOT NULL,
+    started_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    clock_offset_ms bigint,
+    clock_uncertainty_ms bigint,
+    duplicate_of uuid,
+    flags text[] DEFAULT '{}'::text[] NOT NULL,
+    clock_state text NOT NULL,
+    started_at_corrected timestamp with time zone,
+    announced_at timestamp with time zone NOT NULL,
+    sealed_at timestamp with time zone,
+    secured_at timestamp with time zone,
+    released_at timestamp with time zone,
+    officer_id text,
+    incident_id text,
+    crime_ref text,
+    category text,
+    evidential_state text DEFAULT 'unclassified'::text NOT NULL,
+    title text,
+    sha256 bytea,
+    sha256_readback bytea,
+    read_back_attempts integer DEFAULT 0 NOT NULL,
+    read_back_after timestamp with time zone,
+    quarantine_reason text,
+    bucket text,
+    object_key text,
+    object_version text,
+    manifest jsonb,
+    is_held boolean DEFAULT false NOT NULL,
+    erase_due_at timestamp with time zone,
+    event_count integer DEFAULT 0 NOT NULL,
+    last_leaf_hash bytea,
+    CONSTRAINT clips_clock_state CHECK ((clock_state = ANY (ARRAY['synced'::text, 'free_running'::text, 'not_set'::text, 'implausible'::text]))),
+    CONSTRAINT clips_digests CHECK (((octet_length(sha256) = 32) AND (octet_length(sha256_device) = 32) AND (octet_length(sha256_readback) = 32))),
+    CONSTRAINT clips_evidential_state CHECK ((evidential_state = ANY (ARRAY['unclassified'::text, 'non_evidential'::text, 'evidential'::text, 'policing_purpose'::text]))),
+    CONSTRAINT clips_sealed_has_object CHECK (((state <> 'sealed'::text) OR ((object_key IS NOT NULL) AND (size_bytes IS NOT NULL)))),
+    CONSTRAINT clips_secured_was_read_back CHECK (((state <> 'secured'::text) OR ((sha256 = sha256_readback) AND (object_key IS NOT NULL)))),
+    CONSTRAINT clips_size CHECK ((size_bytes >= 0)),
+    CONSTRAINT clips_state CHECK ((state = ANY (ARRAY['receiving'::text, 'finishing'::text, 'sealed'::text, 'secured'::text, 'quarantined'::text, 'expired'::text, 'erase_pending'::text, 'erased'::text])))
+)
+WITH (fillfactor='80');
+
+CREATE TABLE public.custody_events (
+    event_id uuid NOT NULL,
+    clip_id uuid,
+    clip_seq integer,
+    type text NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    actor_kind text NOT NULL,
+    actor_id text NOT NULL,
+    device_serial text,
+    leaf bytea NOT NULL,
+    leaf_hash bytea NOT NULL,
+    CONSTRAINT custody_events_actor CHECK ((actor_kind = ANY (ARRAY['person'::text, 'device'::text, 'station'::text, 'service'::text, 'policy'::text]))),
+    CONSTRAINT custody_events_leaf_hash CHECK ((leaf_hash = sha256(('\x00'::bytea || leaf)))),
+    CONSTRAINT custody_events_seq CHECK ((((clip_id IS NULL) = (clip_seq IS NULL)) AND (clip_seq >= 0)))
+);
+
+CREATE TABLE public.device_manifests (
+    manifest_id uuid NOT NULL,
+    device_serial text NOT NULL,
+    station_id text NOT NULL,
+    reported_at timestamp with time zone NOT NULL,
+    manifest jsonb NOT NULL
+);
+
+CREATE TABLE public.directory_entries (
+    kind text NOT NULL,
+    entry_id text NOT NULL,
+    display_name text,
+    registered_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT directory_entries_kind CHECK ((kind = ANY (ARRAY['device'::text, 'officer'::text, 'category'::text])))
+);
+
+CREATE TABLE public.parts (
+    upload_id uuid NOT NULL,
+    part_index integer NOT NULL,
+    attempt integer NOT NULL,
+    length_bytes bigint NOT NULL,
+    sha256 bytea,
+    part_number integer,
+    etag text,
+    object_key text,
+    object_version text,
+    CONSTRAINT parts_length CHECK ((length_bytes >= 0)),
+    CONSTRAINT parts_sha256 CHECK ((octet_length(sha256) = 32))
+);
+
+CREATE TABLE public.schema_migrations (
+    version character varying NOT NULL
+);
+
+CREATE TABLE public.station_keys (
+    key_id text NOT NULL,
+    station_id text NOT NULL,
+    public_jwk jsonb NOT NULL,
+    registered_at timestamp with time zone DEFAULT now() NOT NULL,
+    revoked_at timestamp with time zone
+);
+
+CREATE TABLE public.stations (
+    station_id text NOT NULL,
+    site_id text NOT NULL,
+    borough text NOT NULL,
+    registered_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT stations_id_shape CHECK (((length(station_id) >= 1) AND (length(station_id) <= 100)))
+);
+
+CREATE TABLE public.tails (
+    upload_id uuid NOT NULL,
+    offset_bytes bigint NOT NULL,
+    length_bytes bigint NOT NULL,
+    object_key text NOT NULL,
+    object_version text,
+    CONSTRAINT tails_length CHECK ((length_bytes > 0))
+);
+
+CREATE TABLE public.uploads (
+    upload_id uuid NOT NULL,
+    clip_id uuid NOT NULL,
+    station_id text NOT NULL,
+    surface text DEFAULT 'undecided'::text NOT NULL,
+    state text DEFAULT 'open'::text NOT NULL,
+    length_bytes bigint,
+    part_bytes bigint NOT NULL,
+    offset_bytes bigint DEFAULT 0 NOT NULL,
+    hashed_bytes bigint DEFAULT 0 NOT NULL,
+    sha256_state bytea,
+    epoch integer DEFAULT 0 NOT NULL,
+    leased_by text,
+    multipart_key text,
+    multipart_id text,
+    tus_metadata text,
+    failure text,
+    has_leftovers boolean DEFAULT false NOT NULL,
+    opened_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    finish_after timestamp with time zone,
+    finish_attempts integer DEFAULT 0 NOT NULL,
+    CONSTRAINT uploads_hashed CHECK (((hashed_bytes >= 0) AND (hashed_bytes <= length_bytes))),
+    CONSTRAINT uploads_offset CHECK (((offset_bytes >= 0) AND (offset_bytes <= length_bytes))),
+    CONSTRAINT uploads_part CHECK ((part_bytes > 0)),
+    CONSTRAINT uploads_state CHECK ((state = ANY (ARRAY['open'::text, 'finishing'::text, 'finished'::text, 'expired'::text, 'terminated'::text, 'failed'::text]))),
+    CONSTRAINT uploads_surface CHECK ((surface = ANY (ARRAY['undecided'::text, 'native'::text, 'tus'::text])))
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.worker_beats (
+    worker_id text NOT NULL,
+    beat_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY public.clips
+    ADD CONSTRAINT clips_pkey PRIMARY KEY (clip_id);
+
+ALTER TABLE ONLY public.custody_events
+    ADD CONSTRAINT custody_events_gapless UNIQUE (clip_id, clip_seq);
+
+ALTER TABLE ONLY public.custody_events
+    ADD CONSTRAINT custody_events_pkey PRIMARY KEY (event_id);
+
+ALTER TABLE ONLY public.device_manifests
+    ADD CONSTRAINT device_manifests_pkey PRIMARY KEY (manifest_id);
+
+ALTER TABLE ONLY public.directory_entries
+    ADD CONSTRAINT directory_entries_pkey PRIMARY KEY (kind, entry_id);
+
+ALTER TABLE ONLY public.parts
+    ADD CONSTRAINT parts_pkey PRIMARY KEY (upload_id, part_index);
+
+ALTER TABLE ONLY public.schema_migrations
+    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY public.station_keys
+    ADD CONSTRAINT station_keys_pkey PRIMARY KEY (key_id);
+
+ALTER TABLE ONLY public.stations
+    ADD CONSTRAINT stations_pkey PRIMARY KEY (station_id);
+
+ALTER TABLE ONLY public.tails
+    ADD CONSTRAINT tails_pkey PRIMARY KEY (upload_id, offset_bytes);
+
+ALTER TABLE ONLY public.uploads
+    ADD CONSTRAINT uploads_pkey PRIMARY KEY (upload_id);
+
+ALTER TABLE ONLY public.worker_beats
+    ADD CONSTRAINT worker_beats_pkey PRIMARY KEY (worker_id);
+
+CREATE INDEX clips_borough_idx ON public.clips USING btree (borough, clip_id);
+
+CREATE INDEX clips_category_idx ON public.clips USING btree (category, clip_id) WHERE (category IS NOT NULL);
+
+CREATE INDEX clips_crime_ref_idx ON public.clips USING btree (crime_ref, clip_id) WHERE (crime_ref IS NOT NULL);
+
+CREATE INDEX clips_device_idx ON public.clips USING btree (device_serial, clip_id);
+
+CREATE UNIQUE INDEX clips_identity_key ON public.clips USING btree (device_serial, recording_id, segment_no) WHERE (duplicate_of IS NULL);
+
+CREATE INDEX clips_incident_idx ON public.clips USING btree (incident_id, clip_id) WHERE (incident_id IS NOT NULL);
+
+CREATE INDEX clips_officer_idx ON public.clips USING btree (officer_id, clip_id) WHERE (officer_id IS NOT NULL);
+
+CREATE INDEX clips_read_back_idx ON public.clips USING btree (sealed_at) WHERE (state = 'sealed'::text);
+
+CREATE INDEX clips_site_idx ON public.clips USING btree (site_id, clip_id);
+
+CREATE INDEX clips_station_idx ON public.clips USING btree (station_id, clip_id);
+
+CREATE INDEX clips_upload_idx ON public.clips USING btree (upload_id);
+
+CREATE INDEX custody_events_actor_idx ON public.custody_events USING btree (actor_id, event_id);
+
+CREATE INDEX custody_events_device_idx ON public.custody_events USING btree (device_serial, event_id) WHERE (device_serial IS NOT NULL);
+
+CREATE INDEX device_manifests_device_idx ON public.device_manifests USING btree (device_serial, manifest_id);
+
+CREATE INDEX station_keys_station_idx ON public.station_keys USING btree (station_id);
+
+CREATE INDEX uploads_clip_idx ON public.uploads USING btree (clip_id);
+
+CREATE INDEX uploads_expiry_idx ON public.uploads USING btree (expires_at) WHERE (state = 'open'::text);
+
+CREATE INDEX uploads_finishing_idx ON public.uploads USING btree (finish_after) WHERE (state = 'finishing'::text);
+
+CREATE TRIGGER custody_events_append_only BEFORE DELETE OR UPDATE ON public.custody_events FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER custody_events_no_truncate BEFORE TRUNCATE ON public.custody_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE ONLY public.clips
+    ADD CONSTRAINT clips_duplicate_fkey FOREIGN KEY (duplicate_of) REFERENCES public.clips(clip_id);
+
+ALTER TABLE ONLY public.clips
+    ADD CONSTRAINT clips_station_fkey FOREIGN KEY (station_id) REFERENCES public.stations(station_id);
+
+ALTER TABLE ONLY public.custody_events
+    ADD CONSTRAINT custody_events_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
+
+ALTER TABLE ONLY public.device_manifests
+    ADD CONSTRAINT device_manifests_station_fkey FOREIGN KEY (station_id) REFERENCES public.stations(station_id);
+
+ALTER TABLE ONLY public.parts
+    ADD CONSTRAINT parts_upload_fkey FOREIGN KEY (upload_id) REFERENCES public.uploads(upload_id);
+
+ALTER TABLE ONLY public.station_keys
+    ADD CONSTRAINT station_keys_station_fkey FOREIGN KEY (station_id) REFERENCES public.stations(station_id);
+
+ALTER TABLE ONLY public.tails
+    ADD CONSTRAINT tails_upload_fkey FOREIGN KEY (upload_id) REFERENCES public.uploads(upload_id);
+
+ALTER TABLE ONLY public.uploads
+    ADD CONSTRAINT uploads_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
+
+ALTER TABLE ONLY public.uploads
+    ADD CONSTRAINT uploads_station_fkey FOREIGN KEY (station_id) REFERENCES public.stations(station_id);
+
+GRANT USAGE ON SCHEMA public TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.clips TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.custody_events TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.device_manifests TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.directory_entries TO ingest_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.parts TO ingest_service;
+
+GRANT SELECT ON TABLE public.schema_migrations TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.station_keys TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.stations TO ingest_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tails TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.uploads TO ingest_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.worker_beats TO ingest_service;
