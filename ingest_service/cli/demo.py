@@ -45,6 +45,12 @@ _START_TIMEOUT_S: Final = 120.0
 _STOP_GRACE_S: Final = 30.0
 _UPLOAD_TIMEOUT_S: Final = 300.0
 _POLL_S: Final = 0.1
+_METADATA: Final = {
+    "officer_id": "P1042",
+    "category": "stop_and_search",
+    "started_at": "2026-11-21T22:14:05Z",
+    "clock_state": "synced",
+}
 # A moving picture with fresh noise in every frame: it compresses as badly as a real street does.
 _PICTURE: Final = "testsrc2=size=1280x720:rate=25,noise=alls=14:allf=t"
 _SOUND: Final = "sine=frequency=440:sample_rate=48000"
@@ -72,6 +78,14 @@ class Story:
     def tell(self, text: str) -> None:
         """Print one line."""
         self.display.say(f"[{self.elapsed_s():6.1f} s] {text}")
+
+    def show(self, path: Path, label: str, done_bytes: int, size_bytes: int) -> None:
+        """Move a bar; the name is enough, all happens in one folder."""
+        self.display.show(Path(path.name), label, done_bytes, size_bytes)
+
+    def end(self, path: Path) -> None:
+        """Take a bar away."""
+        self.display.end(Path(path.name))
 
     def elapsed_s(self) -> float:
         """Return the seconds since the beginning."""
@@ -199,12 +213,12 @@ async def _make_clip(ffmpeg: str, clip: Path, story: Story) -> None:
         async for line in progress:
             name, _, value = line.decode().strip().partition("=")
             if name == "total_size" and value.isdigit():
-                story.display.show(clip, "encoding", int(value), CLIP_BYTES)
+                story.show(clip, "encoding", int(value), CLIP_BYTES)
         if await encoder.wait() != 0:
             message = f"ffmpeg could not make a clip (status {encoder.returncode})"
             raise DemoFailed(message)
     finally:
-        story.display.end(clip)
+        story.end(clip)
         if encoder.returncode is None:
             encoder.kill()
             await encoder.wait()
@@ -256,7 +270,8 @@ async def _upload(
     def observe(step: Step) -> None:
         if step.note:
             story.tell(f"dock: {step.stage}: {step.note}")
-        story.display.show(step.path, step.stage, step.done_bytes, step.size_bytes)
+        else:
+            story.show(step.path, step.stage, step.done_bytes, step.size_bytes)
 
     async with open_link(service_port) as link:
 
@@ -276,9 +291,9 @@ async def _upload(
         policy = Policy(verifier_key=target.verifier_key, give_up_after_s=_UPLOAD_TIMEOUT_S)
         story.tell(f"uploading {size_bytes:,} bytes as camera {SERIAL}")
         async with open_service(through_link, connections_max=1) as service:
-            dock = Dock(service, policy, {}, observe)
+            dock = Dock(service, policy, _METADATA, observe)
             outcome = await upload_recording(clip, dock=dock)
-        story.display.end(clip)
+        story.end(clip)
     faults.new_pid = int(_read_facts(data)["pids"]["serve"])
     if link.cut_count != 2 or not faults.killed_pid or faults.new_pid == faults.killed_pid:  # noqa: PLR2004  two cuts planned
         message = f"not everything went wrong that should have: {link.cut_count} cuts, {faults}"
@@ -286,7 +301,7 @@ async def _upload(
     if outcome.state != "secured":
         message = f"the clip is {outcome.state}, not secured"
         raise DemoFailed(message)
-    story.tell(f"secured: read back from storage with SHA-256 {outcome.sha256_hex}")
+    story.tell(f"secured: received, and read back from storage with SHA-256 {outcome.sha256_hex}")
     return outcome, faults, link
 
 
@@ -306,8 +321,8 @@ async def _download(outcome: Outcome, copy: Path, facts: dict[str, Any], story: 
             async for block in response.aiter_bytes(BLOCK_BYTES):
                 await file.write(block)
                 done_bytes += len(block)
-                story.display.show(copy, "downloading", done_bytes, outcome.size_bytes)
-    story.display.end(copy)
+                story.show(copy, "downloading", done_bytes, outcome.size_bytes)
+    story.end(copy)
 
 
 async def _require_equal(clip: Path, copy: Path, outcome: Outcome, story: Story) -> str:

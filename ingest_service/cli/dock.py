@@ -73,8 +73,8 @@ ParallelChunksOption = Annotated[
     typer.Option(
         min=1,
         max=16,
-        help="Connections per clip. 1 sends chunks in order, which the service hashes once and "
-        "need not read back for it; more help where the round trip is long.",
+        help="Connections per clip. 1 sends chunks in order, which is cheapest for the service: it "
+        "hashes the clip as it passes. More help where the round trip is long.",
     ),
 ]
 EraseOption = Annotated[
@@ -145,14 +145,15 @@ def upload(  # noqa: PLR0913  one parameter per option of the command
 ) -> None:
     """Bring recordings in; exit 0 only when every one is secured.
 
-    Secured means: the service has read the clip back from storage and signed a receipt, and the
-    receipt names this file's SHA-256 and length. Stop it in any way and run it again: it goes on
-    where it was. Metadata comes from the options, then FILE.json, then the file itself.
+    Secured means: the service has read the clip back from storage and signed
+    a receipt, and the receipt names this file's SHA-256 and length. Stop it
+    in any way and run it again: it goes on where it was. Metadata comes from
+    the options, then FILE.json, then the file itself.
 
     \b
     Examples:
       ingest dock upload --dev ./data clip.mp4
-      ingest dock upload --dev ./data --device BWC-004217 --officer P1042 --erase *.mp4
+      ingest dock upload --dev ./data --device BWC-004217 --erase *.mp4
       ingest dock upload --url https://ingest.example.org --station st-7 \\
           --key-file station.pem --verifier-key @verifier.key clip.mp4
     """  # noqa: D301  \b keeps the examples' lines
@@ -240,10 +241,11 @@ def watch(  # noqa: PLR0913  one parameter per option of the command
 ) -> None:
     """Bring in every recording that appears below DIR, until Ctrl-C.
 
-    A file is taken once its size and time stand still. Each folder below DIR is a camera: its name
-    is the serial, unless FILE.json or --device says otherwise. What lies here is reported to the
-    service per camera. A recording that fails is tried again later and holds up no other.
-    Hidden files, *.json and *.tmp are not recordings.
+    A file is taken once its size and time stand still. Each folder below DIR
+    is a camera: its name is the serial, unless FILE.json or --device says
+    otherwise. What lies here is reported to the service per camera. A
+    recording that fails is tried again later and holds up no other. Hidden
+    files, *.json and *.tmp are not recordings.
 
     \b
     Examples:
