@@ -56,7 +56,9 @@ class KeyRing:
         """Return the key of this `kid`; None when it is not in the set (any more)."""
         if self.source is None:
             return None
-        if self._is_due(key_id):
+        is_refreshing = self._refreshing.locked()
+        # Those who know their key go on with it while another asks; a new key waits for the answer.
+        if self._is_due(key_id) and not (is_refreshing and key_id in self._keys):
             async with self._refreshing:
                 # Whoever waited here finds the work done.
                 if self._is_due(key_id):
@@ -88,7 +90,6 @@ class KeyRing:
         return age_s >= (FETCH_AFTER_S if key_id in self._keys else FETCH_PAUSE_S)
 
     async def _refresh(self, source: str) -> None:
-        self._checked_at = self.monotonic()
         try:
             if _is_url(source):
                 self._keys = parse_key_set(await _fetch(source))
@@ -99,6 +100,8 @@ class KeyRing:
             _LOG.warning("keyring_refresh_failed", reason=str(error), keys_kept=self.key_count)
         else:
             telemetry.KEYRING_REFRESHES.labels("done").inc()
+        finally:
+            self._checked_at = self.monotonic()
 
 
 def open_keyring(source: str | None) -> KeyRing:
