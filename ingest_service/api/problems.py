@@ -229,7 +229,7 @@ async def _handle_framework(request: Request, error: Exception) -> Response:
     method = _printable(request.method)
     match error.status_code:
         case 404:
-            return problem_response(errors.RouteNotFound(method, _printable(request.url.path)))
+            return problem_response(errors.RouteNotFound(method, _printable(request.scope["path"])))
         case 405:
             return problem_response(errors.MethodNotAllowed(method), headers=error.headers)
         case 400:
