@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ingest_service.cli.startup import EXIT_FAILED, complain
+from ingest_service.dev.foreign_s3 import ForeignS3
 from ingest_service.dev.process import StartFailed
 from ingest_service.dev.stack import run_dev
 
@@ -17,6 +18,7 @@ def dev(
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port of the API on 127.0.0.1; 0 = a free one.")
     ] = 8080,
+    s3: Annotated[str, typer.Option(hidden=True, metavar="URL")] = "",
 ) -> None:
     """Run Postgres, S3, the API and the jobs here; Ctrl-C stops them, data and keys stay.
 
@@ -28,7 +30,9 @@ def dev(
         ingest dev --data /var/tmp/evidence --port 0
     """
     try:
-        run_dev(data, port=port, say=typer.echo)
+        # For measurements: http://ACCESS_KEY:SECRET_KEY@HOST:PORT/BUCKET, not the embedded store.
+        foreign_s3 = ForeignS3(s3) if s3 else None
+        run_dev(data, port=port, say=typer.echo, foreign_s3=foreign_s3)
     except StartFailed as error:
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from error

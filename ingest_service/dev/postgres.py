@@ -109,6 +109,10 @@ class EmbeddedPostgres:
         """Tell whether the server process runs."""
         return self._child is not None and self._child.is_alive()
 
+    def ending(self) -> str:
+        """Say how the server ended: by which signal or with which status."""
+        return "was not started" if self._child is None else self._child.ending()
+
     def failure(self, what: str) -> str:
         """Return a message that says what went wrong, with the end of the server's log."""
         return what if self._child is None else self._child.failure(what)

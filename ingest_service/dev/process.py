@@ -14,6 +14,7 @@ from typing import Final
 
 _IS_LINUX: Final = platform.system() == "Linux"
 _POLL_S: Final = 0.02
+_KILL_WAIT_S: Final = 5.0
 _LOG_TAIL_BYTES: Final = 16 * 1024
 _LOG_BYTES_MAX: Final = 16 * 1024 * 1024
 
@@ -102,10 +103,18 @@ class Child:
         self._process.kill()
         self._ended()
 
+    def ending(self) -> str:
+        """Say how the child ended: by which signal or with which status."""
+        code = self.returncode()
+        if code is None:
+            return "has not ended"
+        if code < 0:
+            return f"ended by {signal.Signals(-code).name}"
+        return f"ended with status {code}"
+
     def failure(self, what: str) -> str:
         """Return a message that says what went wrong, with the last lines of the child's log."""
-        code = self.returncode()
-        ended = "" if code is None else f" (it ended with status {code})"
+        ended = "" if self.returncode() is None else f" (it {self.ending()})"
         if self.log_file is None:
             return f"{self.name} {what}{ended}"
         return f"{self.name} {what}{ended}. The end of {self.log_file}:\n{self.last_lines()}"
@@ -169,11 +178,13 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
-def end_leftover(pid_file: Path, marker: str, *, name: str, stop_signal: signal.Signals) -> None:
+def end_leftover(
+    pid_file: Path, marker: str, *, name: str, stop_signal: signal.Signals, grace_s: float = 10
+) -> None:
     """End the child of an earlier run that was killed before it could stop it.
 
     Only a process whose command line names `marker` (its data folder) is touched: the pid may
-    belong to somebody else by now.
+    belong to somebody else by now. It has `grace_s` seconds to end in good order.
 
     Raises:
         StartFailed: the process is not ours to end, or does not end.
@@ -183,10 +194,10 @@ def end_leftover(pid_file: Path, marker: str, *, name: str, stop_signal: signal.
     except (OSError, ValueError):
         return
     # The kernel told it to stop when its parent died, so it may be on its way out already.
-    for step, grace_s in ((stop_signal, 10.0), (signal.SIGKILL, 5.0)):
+    for step, wait_s in ((stop_signal, grace_s), (signal.SIGKILL, _KILL_WAIT_S)):
         if _is_running(pid, marker):
             _tell(pid, step, name)
-        deadline = time.monotonic() + grace_s
+        deadline = time.monotonic() + wait_s
         while is_up := _is_running(pid, marker):
             if time.monotonic() > deadline:
                 break

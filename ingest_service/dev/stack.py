@@ -26,6 +26,7 @@ from ingest_service.dev.folder import (
     read_signing_key,
     sign_tokens,
 )
+from ingest_service.dev.foreign_s3 import ForeignS3
 from ingest_service.dev.ports import LOOPBACK, find_free_port, is_port_free
 from ingest_service.dev.postgres import EmbeddedPostgres
 from ingest_service.dev.private_file import write_private
@@ -49,6 +50,7 @@ _STEADY_AFTER_S: Final = 30.0
 _BACKOFF_FIRST_S: Final = 0.2
 _BACKOFF_MAX_S: Final = 10.0
 _DRAIN_TIMEOUT_S: Final = 5
+_ORPHAN_GRACE_S: Final = 2.0
 _STOP_GRACE_S: Final = 15.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -67,21 +69,27 @@ class _Part(Protocol):
 
     def start(self) -> None: ...
 
+    def ending(self) -> str: ...
+
     def failure(self, what: str) -> str: ...
 
 
-def run_dev(folder: Path, *, port: int, say: Callable[[str], None]) -> None:
+def run_dev(
+    folder: Path, *, port: int, say: Callable[[str], None], foreign_s3: ForeignS3 | None = None
+) -> None:
     """Run everything until SIGINT, SIGTERM or SIGHUP, then stop it all.
 
     folder   holds every state; made if missing
     port     of the API on 127.0.0.1; 0 = any free one
     say      takes lines for the person at the terminal
+    foreign_s3  a store to use in place of the embedded one
 
     Raises:
         StartFailed: with a reason and a remedy; nothing is left running.
     """
     with claimed_folder(folder), ExitStack() as started, _stop_on_signals():
-        stack = DevStack(folder.absolute(), port=port, say=say, started=started)
+        store = foreign_s3 or EmbeddedSeaweed(folder.absolute() / "seaweed")
+        stack = DevStack(folder.absolute(), port=port, say=say, started=started, store=store)
         try:
             stack.start()
             stack.watch()
@@ -101,7 +109,13 @@ class DevStack:
     """
 
     def __init__(
-        self, folder: Path, *, port: int, say: Callable[[str], None], started: ExitStack
+        self,
+        folder: Path,
+        *,
+        port: int,
+        say: Callable[[str], None],
+        started: ExitStack,
+        store: EmbeddedSeaweed | ForeignS3,
     ) -> None:
         self._folder = folder
         self._port = port
@@ -109,7 +123,7 @@ class DevStack:
         self._started = started
         self._dev_file = folder / "dev.json"
         self._postgres = EmbeddedPostgres(folder / "postgres")
-        self._seaweed = EmbeddedSeaweed(folder / "seaweed")
+        self._store = store
         self._roles: dict[str, Child] = {}
         self._facts: dict[str, object] = {}
 
@@ -121,8 +135,13 @@ class DevStack:
         """
         self._dev_file.unlink(missing_ok=True)
         for role in _ROLES:
+            # Its database and its store are gone with the dev before: little is left to drain.
             end_leftover(
-                self._pid_file(role), self._marker(), name=role, stop_signal=signal.SIGTERM
+                self._pid_file(role),
+                self._marker(),
+                name=role,
+                stop_signal=signal.SIGTERM,
+                grace_s=_ORPHAN_GRACE_S,
             )
         self._choose_port()
         self._start_servers()
@@ -140,7 +159,7 @@ class DevStack:
         Raises:
             StartFailed: Postgres or S3 cannot be started again where they were.
         """
-        parts: dict[str, _Part] = {"postgres": self._postgres, "seaweed": self._seaweed}
+        parts: dict[str, _Part] = {"postgres": self._postgres, "seaweed": self._store}
         parts |= self._roles
         started_at = dict.fromkeys(parts, time.monotonic())
         backoff_s = dict.fromkeys(parts, _BACKOFF_FIRST_S)
@@ -152,7 +171,7 @@ class DevStack:
                     continue
                 if time.monotonic() - started_at[name] > _STEADY_AFTER_S:
                     backoff_s[name] = _BACKOFF_FIRST_S
-                self._say(f"{name} ended; starting it again in {backoff_s[name]:.1f} s")
+                self._say(f"{name} {part.ending()}; starting it again in {backoff_s[name]:.1f} s")
                 time.sleep(backoff_s[name])
                 forget_process(pids[name] or 0)
                 self._restart(part)
@@ -175,8 +194,8 @@ class DevStack:
         self._say("starting Postgres and S3 ...")
         self._started.callback(self._postgres.stop)
         self._postgres.start()
-        self._started.callback(self._seaweed.stop)
-        self._seaweed.start()
+        self._started.callback(self._store.stop)
+        self._store.start()
         self._postgres.make_database()
         try:
             applied = migrate(self._postgres.owner_dsn())
@@ -241,7 +260,7 @@ class DevStack:
             raise StartFailed(part.failure("lost its port to another program; start again"))
 
     def _addresses(self) -> tuple[str, str]:
-        return self._postgres.service_dsn(), self._seaweed.endpoint
+        return self._postgres.service_dsn(), self._store.endpoint
 
     def _environment(self, keys: DevKeys) -> dict[str, str]:
         """Return the children's environment: knobs may be set from outside, the wiring not."""
@@ -254,11 +273,11 @@ class DevStack:
             "INGEST_HOST": LOOPBACK,
             "INGEST_PORT": str(self._port),
             "INGEST_LEDGER_DSN": self._postgres.service_dsn(),
-            "INGEST_VAULT_ENDPOINT": self._seaweed.endpoint,
+            "INGEST_VAULT_ENDPOINT": self._store.endpoint,
             "INGEST_VAULT_REGION": REGION,
-            "INGEST_VAULT_BUCKET": self._seaweed.bucket,
-            "INGEST_VAULT_ACCESS_KEY": self._seaweed.access_key,
-            "INGEST_VAULT_SECRET_KEY": self._seaweed.secret_key,
+            "INGEST_VAULT_BUCKET": self._store.bucket,
+            "INGEST_VAULT_ACCESS_KEY": self._store.access_key,
+            "INGEST_VAULT_SECRET_KEY": self._store.secret_key,
             "INGEST_SIGNING_KEY_FILE": str(keys.custody_key_file),
             "INGEST_SIGNING_KEY_NAME": SIGNING_KEY_NAME,
             "INGEST_JWKS": str(keys.jwks_file),
@@ -275,10 +294,10 @@ class DevStack:
             "base_url": self._base_url(),
             "database_url": self._postgres.service_dsn(),
             "database_owner_url": self._postgres.owner_dsn(),
-            "s3_endpoint": self._seaweed.endpoint,
-            "s3_access_key": self._seaweed.access_key,
-            "s3_secret_key": self._seaweed.secret_key,
-            "bucket": self._seaweed.bucket,
+            "s3_endpoint": self._store.endpoint,
+            "s3_access_key": self._store.access_key,
+            "s3_secret_key": self._store.secret_key,
+            "bucket": self._store.bucket,
             "log_verifier_key": signer.verifier_key,
             "tokens": sign_tokens(keys, now=datetime.now(UTC)),
             "station_id": STATION.station_id,
@@ -290,7 +309,7 @@ class DevStack:
         pids: dict[str, int | None] = {
             "dev": os.getpid(),
             "postgres": self._postgres.pid,
-            "seaweed": self._seaweed.pid,
+            "seaweed": self._store.pid,
         }
         pids |= {role: child.pid for role, child in self._roles.items()}
         write_private(self._dev_file, json.dumps({**self._facts, "pids": pids}, indent=2) + "\n")
@@ -299,7 +318,7 @@ class DevStack:
         upload = shlex.join([*_our_command(), "dock", "upload", "--dev", _short(self._folder)])
         self._say(
             f"\n"
-            f"ready:   {self._base_url()}  (docs: {self._base_url()}/docs)\n"
+            f"ready:   {self._base_url()}\n"
             f"data:    {self._folder}\n"
             f"tokens:  {self._dev_file}  (addresses, keys, one bearer token per role)\n"
             f"logs:    {self._folder / 'logs'}\n"
