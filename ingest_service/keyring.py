@@ -152,7 +152,7 @@ def parse_key_set(content: bytes) -> dict[str, VerifyingKey]:
     return keys
 
 
-def _import_entry(entry: Any) -> VerifyingKey | None:  # noqa: ANN401  anything JSON can hold
+def _import_entry(entry: Any) -> VerifyingKey | None:  # noqa: ANN401 - anything JSON can hold
     if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
         return None
     try:

@@ -186,7 +186,7 @@ def configure_logging(
 
 
 def _add_request_id(
-    _logger: Any,  # noqa: ANN401  structlog's own signature
+    _logger: Any,  # noqa: ANN401 - structlog's own signature
     _method: str,
     event: MutableMapping[str, Any],
 ) -> MutableMapping[str, Any]:

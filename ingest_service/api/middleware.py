@@ -20,6 +20,7 @@ REQUEST_ID: Final = b"x-request-id"
 CALLER_GONE: Final = 499
 
 _LOG: Final = structlog.get_logger("ingest.request")
+_SERVER_ERRORS: Final = 500
 _ID_CHARS_MAX: Final = 64
 _ID_CHARS: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:"
 # Other methods share one label: a stranger must not make us a metric per invented word.
@@ -130,7 +131,7 @@ class ObserveRequests:
             "outcome": _name_outcome(status),
             **fields,
         }
-        if status >= 500:
+        if status >= _SERVER_ERRORS:
             _LOG.error("request", **line)
         elif meters.route in _QUIET_ROUTES:
             _LOG.debug("request", **line)
@@ -162,4 +163,4 @@ def _name_outcome(status: int) -> str:
     for limit, name in _OK_OUTCOMES:
         if status < limit:
             return name
-    return "refused" if status < 500 else "failed"
+    return "refused" if status < _SERVER_ERRORS else "failed"

@@ -290,7 +290,7 @@ def _make_body(
 def _respond(body: Mapping[str, object], row: HttpRow, extra: Mapping[str, str] | None) -> Response:
     headers = {"Cache-Control": "no-store", **(extra or {})}
     if row.retry_after_s is not None:
-        headers.setdefault("Retry-After", str(random.randint(*row.retry_after_s)))
+        headers.setdefault("Retry-After", str(random.randint(*row.retry_after_s)))  # noqa: S311 - jitter, no secret
     if row.status == HTTPStatus.UNAUTHORIZED:
         headers.setdefault("WWW-Authenticate", 'Bearer realm="ingest"')
     content = json.dumps(body, default=str, ensure_ascii=True)

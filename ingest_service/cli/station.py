@@ -59,7 +59,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, for script
 
 
 @station_app.command()
-def register(  # noqa: PLR0913  one option each
+def register(
     station_id: StationArgument,
     site: Annotated[str, typer.Option(help="The building it stands in.")],
     borough: Annotated[str, typer.Option(help="Whose clips these are; limits who sees them.")],
@@ -86,7 +86,7 @@ def register(  # noqa: PLR0913  one option each
 
 
 @station_app.command()
-def add_key(  # noqa: PLR0913  one option each
+def add_key(
     station_id: StationArgument,
     *,
     key_file: KeyFileOption = None,

@@ -71,11 +71,11 @@ def parse_verifier_key(text: str) -> VerifierKey:
         NoteInvalid: not the documented form, not Ed25519, or its id belongs to another key.
     """
     # The base64 part may hold plus signs of its own, so only the first two separate.
-    fields = text.strip().split("+", 2)
-    if len(fields) != 3 or not _NAME.fullmatch(fields[0]) or not _KEY_ID.fullmatch(fields[1]):
+    name, _, rest = text.strip().partition("+")
+    key_id, _, encoded = rest.partition("+")
+    if not _NAME.fullmatch(name) or not _KEY_ID.fullmatch(key_id):
         message = "a verifier key is <name>+<8 hex digits>+<base64>"
         raise NoteInvalid(message)
-    name, key_id, encoded = fields
     try:
         typed_key = base64.b64decode(encoded, validate=True)
     except ValueError as error:  # not base64, or not even ASCII

@@ -41,7 +41,7 @@ class _FixedAlgorithms(JWSRegistry):
     all the same, so it is read here as `Ed25519`, which fixes the curve.
     """
 
-    def get_alg(self, name: str) -> Any:
+    def get_alg(self, name: str) -> Any:  # noqa: ANN401 - the library does not export the type
         return super().get_alg("Ed25519" if name == "EdDSA" else name)
 
 
