@@ -1,0 +1,141 @@
+"""What the upload path costs: CPU per GiB, small clips a second, memory. `make bench`.
+
+The real API process, real Postgres, jobs and custody on, against an S3 that costs nothing
+(loadtest/null_s3.py). Prints goal and verdict; exits 1 if a goal is missed.
+
+    python -m loadtest.bench [--big-gib 4] [--only big small] [--write-docs]
+"""
+
+import argparse
+import asyncio
+import secrets
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from loadtest.bench_report import Report
+from loadtest.bench_runs import (
+    GIB,
+    Advance,
+    Measured,
+    measure_hashlib,
+    run_big,
+    run_many,
+    run_parallel,
+    run_small,
+)
+from loadtest.own_stack import Stack, StackFailed, running_stack
+
+RESULTS: Final = Path(__file__).parent / "results"
+RUNS: Final = ("big", "parallel", "small", "many")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return what to measure."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--big-gib", type=float, default=4.0, help="8 clips, in all (default 4)")
+    parser.add_argument("--parallel-gib", type=float, default=2.0, help="one clip (default 2)")
+    parser.add_argument("--small-clips", type=int, default=3000, help="of 256 KiB (default 3000)")
+    parser.add_argument("--small-connections", type=int, default=16, help="(default 16)")
+    parser.add_argument("--many-gib", type=float, default=8.0, help="64 clips, in all (default 8)")
+    parser.add_argument("--tries", type=int, default=2, help="of a noisy run (default 2)")
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=RUNS, help="default: all")
+    parser.add_argument("--write-docs", action="store_true", help="table in docs/performance.md")
+    return parser.parse_args()
+
+
+class Bench:
+    """Makes the runs, one after the other, and tells how far they are."""
+
+    def __init__(self, stack: Stack, arguments: argparse.Namespace, console: Console) -> None:
+        self._stack = stack
+        self._arguments = arguments
+        self._console = console
+        self._run = secrets.token_hex(4)
+
+    async def make(self, name: str) -> Measured:
+        """Make one run; again if others disturbed it."""
+        for attempt in range(1, self._arguments.tries + 1):
+            measured = await self._make_once(name, f"{self._run}-{attempt}")
+            if not measured.is_noisy:
+                break
+            self._console.print(f"{name}: noisy, others used {measured.foreign_cpu_s:.1f} CPU-s")
+        return measured
+
+    async def _make_once(self, name: str, run: str) -> Measured:
+        asked = self._arguments
+        if name == "big":
+            total = int(asked.big_gib * GIB)
+            return await self._show(name, total, lambda go: run_big(self._stack, run, total, go))
+        if name == "parallel":
+            total = int(asked.parallel_gib * GIB)
+            return await self._show(
+                name, total, lambda go: run_parallel(self._stack, run, total, go)
+            )
+        if name == "small":
+            count, connections = asked.small_clips, asked.small_connections
+            return await self._show(
+                name, count, lambda go: run_small(self._stack, run, count, connections, go)
+            )
+        total = int(asked.many_gib * GIB)
+        return await self._show(name, total, lambda go: run_many(self._stack, run, 64, total, go))
+
+    async def _show(
+        self, name: str, total: int, run: Callable[[Advance], Awaitable[Measured]]
+    ) -> Measured:
+        if not self._console.is_terminal:
+            self._console.print(f"{name} ...")
+            return await run(lambda _amount: None)
+        columns = (TextColumn("{task.description:>9}"), BarColumn(), TimeElapsedColumn())
+        # Few refreshes: the bar shares the machine with what is measured.
+        with Progress(*columns, console=self._console, refresh_per_second=4) as progress:
+            task = progress.add_task(name, total=total)
+            return await run(lambda amount: progress.advance(task, amount))
+
+
+async def measure(stack: Stack, arguments: argparse.Namespace, console: Console) -> Report:
+    """Make the runs that were asked for."""
+    bench = Bench(stack, arguments, console)
+    runs = {name: await bench.make(name) for name in RUNS if name in arguments.only}
+    sample_bytes = int(arguments.big_gib * GIB)
+    return Report(measure_hashlib(sample_bytes) / (sample_bytes / GIB), runs)
+
+
+def main() -> int:
+    """Measure, print, and return 1 if a goal was missed, 2 if nothing could be measured."""
+    arguments = parse_arguments()
+    console = Console(highlight=False, soft_wrap=True)
+    with tempfile.TemporaryDirectory(prefix="ingest-bench-") as folder:
+        console.print("starting Postgres, null S3, one API process, jobs ...")
+        try:
+            with (
+                running_stack(Path(folder)) as stack,
+                asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+            ):
+                report = runner.run(measure(stack, arguments, console))
+        except StackFailed as error:
+            console.print(str(error), markup=False)
+            return 2
+    for line in report.lines():
+        console.print(line)
+    goals = report.goals()
+    for goal in goals:
+        console.print(str(goal))
+    console.print(f"written: {report.write_json(RESULTS)}")
+    if arguments.write_docs:
+        report.write_docs()
+    return 0 if all(goal.is_met for goal in goals) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

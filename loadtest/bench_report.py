@@ -1,0 +1,168 @@
+"""What the bench says: goals and verdicts, a JSON file, a table in docs/performance.md."""
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import psutil
+
+from loadtest.bench_runs import MIB, Measured
+
+DOCS: Final = Path("docs/performance.md")
+BEGIN: Final = "<!-- bench:begin -->"
+END: Final = "<!-- bench:end -->"
+
+BIG_CPU_S_PER_GIB_MAX: Final = 1.6
+SMALL_CLIPS_PER_S_MIN: Final = 350.0
+MANY_RSS_MIB_MAX: Final = 400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One figure that must hold."""
+
+    what: str
+    figure: float
+    limit: float
+    kind: Literal["at most", "at least"]
+    unit: str
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it holds."""
+        if self.kind == "at most":
+            return self.figure <= self.limit
+        return self.figure >= self.limit
+
+    def __str__(self) -> str:
+        verdict = "ok  " if self.is_met else "MISS"
+        figure, limit = f"{self.figure:.2f} {self.unit}", f"{self.kind} {self.limit:g}"
+        return f"{verdict}  {self.what}: {figure} (goal: {limit})"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All runs of one bench."""
+
+    hashlib_cpu_s_per_gib: float
+    runs: dict[str, Measured]
+
+    def goals(self) -> list[Goal]:
+        """Return the goals of the runs that were made."""
+        goals = []
+        if big := self.runs.get("big"):
+            figure = big.cpu_s["serve"] / big.gib
+            limit = BIG_CPU_S_PER_GIB_MAX
+            goals.append(Goal("big clips, API process", figure, limit, "at most", "CPU-s/GiB"))
+        if small := self.runs.get("small"):
+            figure, limit = small.clips / small.wall_s, SMALL_CLIPS_PER_S_MIN
+            goals.append(Goal("small clips, one worker", figure, limit, "at least", "clips/s"))
+        if many := self.runs.get("many"):
+            figure, limit = many.rss_max_bytes / MIB, MANY_RSS_MIB_MAX
+            what = f"memory under {many.clips} clips at once"
+            goals.append(Goal(what, figure, limit, "at most", "MiB RSS"))
+        return goals
+
+    def lines(self) -> list[str]:
+        """Return the figures for people."""
+        told = [f"      hashlib's SHA-256 alone: {self.hashlib_cpu_s_per_gib:.2f} CPU-s/GiB"]
+        for measured in self.runs.values():
+            told += [f"      {line}" for line in _describe(measured, self.hashlib_cpu_s_per_gib)]
+        return told
+
+    def write_json(self, folder: Path) -> Path:
+        """Write everything into a new file and return its path."""
+        folder.mkdir(parents=True, exist_ok=True)
+        now = datetime.now(UTC)
+        path = folder / f"bench-{now:%Y%m%dT%H%M%SZ}.json"
+        document = {
+            "at": now.isoformat(),
+            "machine": _machine(),
+            "hashlib_cpu_s_per_gib": self.hashlib_cpu_s_per_gib,
+            "goals": [{**asdict(goal), "is_met": goal.is_met} for goal in self.goals()],
+            "runs": {name: asdict(measured) for name, measured in self.runs.items()},
+        }
+        path.write_text(json.dumps(document, indent=2) + "\n")
+        return path
+
+    def write_docs(self, path: Path = DOCS) -> None:
+        """Replace the table between the markers.
+
+        Raises:
+            ValueError: the markers are not there.
+        """
+        text = path.read_text()
+        before, begin, rest = text.partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not begin or not end:
+            message = f"{path} has no {BEGIN} ... {END}"
+            raise ValueError(message)
+        table = "\n".join(self._table())
+        path.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+
+    def _table(self) -> list[str]:
+        rows = [
+            f"Measured {datetime.now(UTC):%Y-%m-%d} on {_machine()}.",
+            "",
+            "| goal | measured | limit | |",
+            "|---|---|---|---|",
+        ]
+        for goal in self.goals():
+            verdict = "met" if goal.is_met else "**missed**"
+            figure = f"{goal.figure:.2f} {goal.unit}"
+            rows.append(f"| {goal.what} | {figure} | {goal.kind} {goal.limit:g} | {verdict} |")
+        rows += ["", "| run | figures |", "|---|---|"]
+        rows.append(f"| hashlib alone | {self.hashlib_cpu_s_per_gib:.2f} CPU-s/GiB |")
+        for name, measured in self.runs.items():
+            figures = "; ".join(_describe(measured, self.hashlib_cpu_s_per_gib))
+            rows.append(f"| {name} | {figures.removeprefix(f'{name}: ')} |")
+        return rows
+
+
+def _describe(measured: Measured, hashlib_cpu_s_per_gib: float) -> list[str]:
+    gib = measured.gib
+    api = measured.cpu_s["serve"] / gib
+    speed = f"{measured.sent_bytes / MIB / measured.wall_s:.0f} MiB/s"
+    lines = []
+    if measured.name == "small":
+        per_clip_ms = 1000 * measured.cpu_s["serve"] / measured.clips
+        rate = measured.clips / measured.wall_s
+        lines.append(
+            f"small: {measured.clips} clips of 256 KiB at {rate:.0f} clips/s, "
+            f"API {per_clip_ms:.2f} CPU-ms each"
+        )
+    else:
+        ratio = api / hashlib_cpu_s_per_gib
+        lines.append(
+            f"{measured.name}: {gib:.1f} GiB in {measured.clips} clip(s) at {speed}, "
+            f"API {api:.2f} CPU-s/GiB = {ratio:.2f} x hashlib alone"
+        )
+    beside = [f"Postgres {measured.cpu_s['postgres']:.1f} CPU-s"]
+    if measured.work_cpu_s is not None:
+        work = f"{measured.work_cpu_s:.1f} CPU-s"
+        beside.append(
+            f"jobs until every clip was read back {work} ({measured.work_cpu_s / gib:.2f}/GiB)"
+        )
+    beside.append(f"API memory at most {measured.rss_max_bytes / MIB:.0f} MiB")
+    lines.append("beside it: " + ", ".join(beside))
+    if measured.name == "many":
+        lines.append(f"the clips are announced as 1 GiB each; stopped after {gib:.0f} GiB in all")
+    if measured.is_noisy:
+        lines.append(
+            f"NOISY: others used {measured.foreign_cpu_s:.1f} CPU-s in {measured.wall_s:.1f} s"
+        )
+    return lines
+
+
+def _machine() -> str:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        named = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = named[0].partition(":")[2].strip() if named else model
+    memory_gib = psutil.virtual_memory().total / 1024**3
+    python = platform.python_version()
+    return f"{psutil.cpu_count()} x {model}, {memory_gib:.0f} GiB, Python {python}"

@@ -1,0 +1,225 @@
+"""The four measured runs: big clips, one clip in parallel, small clips, many clips at once."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import psutil
+
+from loadtest.dock_wire import (
+    ClipOnWire,
+    announce,
+    make_clip,
+    make_unsealed_clip,
+    seal,
+    send_chunk,
+    wait_for_release,
+)
+from loadtest.footage import PATTERN, PATTERN_BYTES
+from loadtest.link import Link, open_link
+from loadtest.own_stack import Stack
+
+GIB: Final = 1024**3
+MIB: Final = 1024**2
+ROLES: Final = ("serve", "work", "postgres", "null_s3")
+_RSS_INTERVAL_S: Final = 0.05
+_RELEASE_TIMEOUT_S: Final = 300.0
+
+Advance = Callable[[int], None]
+Sealed = tuple[ClipOnWire, str]
+
+
+@dataclass(slots=True)
+class Measured:
+    """One run.
+
+    cpu_s           by role, while the clips were sent and sealed
+    work_cpu_s      of the jobs until every clip was read back and released
+    foreign_cpu_s   of everything else on this machine, meanwhile
+    """
+
+    name: str
+    clips: int
+    sent_bytes: int
+    wall_s: float = 0.0
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    work_cpu_s: float | None = None
+    foreign_cpu_s: float = 0.0
+    rss_before_bytes: int = 0
+    rss_max_bytes: int = 0
+
+    @property
+    def gib(self) -> float:
+        """How much was sent."""
+        return self.sent_bytes / GIB
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether others used so much of the machine that the figures are not to be trusted."""
+        return self.foreign_cpu_s > 0.3 + 0.15 * self.wall_s
+
+
+def measure_hashlib(total_bytes: int) -> float:
+    """Return the CPU-seconds that hashlib's SHA-256 alone takes for so many bytes."""
+    view = memoryview(PATTERN)
+    digest = hashlib.sha256()
+    began = time.process_time()
+    for offset in range(0, total_bytes, PATTERN_BYTES):
+        digest.update(view[: min(PATTERN_BYTES, total_bytes - offset)])
+    return time.process_time() - began
+
+
+async def run_big(stack: Stack, run: str, total_bytes: int, advance: Advance) -> Measured:
+    """Send clips of equal size over 8 connections, each its own, in order."""
+    size_bytes = total_bytes // 8 // PATTERN_BYTES * PATTERN_BYTES
+    clips = [make_clip(f"{run}-big", number, size_bytes) for number in range(8)]
+    measured = Measured("big", len(clips), sum(clip.size_bytes for clip in clips))
+    links = await _open_links(stack, len(clips))
+    sealed: list[Sealed] = []
+
+    async def send(link: Link, clip: ClipOnWire) -> None:
+        path = await announce(link, stack.wire, clip)
+        for index in range(clip.chunk_count):
+            await send_chunk(link, stack.wire, clip, path, index)
+            advance(clip.chunk_bytes(index))
+        await seal(link, stack.wire, path)
+        sealed.append((clip, path))
+
+    async def send_all() -> None:
+        async with asyncio.TaskGroup() as group:
+            for link, clip in zip(links, clips, strict=True):
+                group.create_task(send(link, clip))
+
+    await _measure(stack, measured, send_all, links, sealed)
+    return measured
+
+
+async def run_parallel(stack: Stack, run: str, total_bytes: int, advance: Advance) -> Measured:
+    """Send one clip over 8 connections at once, so that its chunks come out of order."""
+    clip = make_clip(f"{run}-parallel", 0, total_bytes)
+    measured = Measured("parallel", 1, clip.size_bytes)
+    links = await _open_links(stack, 8)
+    sealed: list[Sealed] = []
+
+    async def send(link: Link, path: str, indices: Iterator[int]) -> None:
+        for index in indices:
+            await send_chunk(link, stack.wire, clip, path, index)
+            advance(clip.chunk_bytes(index))
+
+    async def send_all() -> None:
+        path = await announce(links[0], stack.wire, clip)
+        indices = iter(range(clip.chunk_count))
+        async with asyncio.TaskGroup() as group:
+            for link in links:
+                group.create_task(send(link, path, indices))
+        await seal(links[0], stack.wire, path)
+        sealed.append((clip, path))
+
+    await _measure(stack, measured, send_all, links, sealed)
+    return measured
+
+
+async def run_small(
+    stack: Stack, run: str, clip_count: int, connections: int, advance: Advance
+) -> Measured:
+    """Announce, send and seal clips of 256 KiB, one after the other on every connection."""
+    clips = [make_clip(f"{run}-small", number, 256 * 1024) for number in range(clip_count)]
+    measured = Measured("small", clip_count, sum(clip.size_bytes for clip in clips))
+    links = await _open_links(stack, connections)
+    waiting = iter(clips)
+    sealed: list[Sealed] = []
+
+    async def send(link: Link) -> None:
+        for clip in waiting:
+            path = await announce(link, stack.wire, clip)
+            await send_chunk(link, stack.wire, clip, path, 0)
+            await seal(link, stack.wire, path)
+            sealed.append((clip, path))
+            advance(1)
+
+    async def send_all() -> None:
+        async with asyncio.TaskGroup() as group:
+            for link in links:
+                group.create_task(send(link))
+
+    await _measure(stack, measured, send_all, links, sealed)
+    return measured
+
+
+async def run_many(
+    stack: Stack, run: str, clip_count: int, total_bytes: int, advance: Advance
+) -> Measured:
+    """Send clips of 1 GiB all at once and stop after `total_bytes`: memory is what is asked."""
+    clips = [make_unsealed_clip(f"{run}-many", number, GIB) for number in range(clip_count)]
+    measured = Measured("many", clip_count, 0)
+    links = await _open_links(stack, clip_count)
+
+    async def send(link: Link, clip: ClipOnWire) -> None:
+        path = await announce(link, stack.wire, clip)
+        for index in range(clip.chunk_count):
+            if measured.sent_bytes >= total_bytes:
+                return
+            measured.sent_bytes += clip.chunk_bytes(index)
+            await send_chunk(link, stack.wire, clip, path, index)
+            advance(clip.chunk_bytes(index))
+
+    async def send_all() -> None:
+        async with asyncio.TaskGroup() as group:
+            for link, clip in zip(links, clips, strict=True):
+                group.create_task(send(link, clip))
+
+    await _measure(stack, measured, send_all, links, [])
+    return measured
+
+
+async def _open_links(stack: Stack, count: int) -> list[Link]:
+    return [await open_link(stack.wire.host, stack.wire.port) for _ in range(count)]
+
+
+async def _measure(
+    stack: Stack,
+    measured: Measured,
+    send_all: Callable[[], Awaitable[None]],
+    links: Sequence[Link],
+    sealed: Sequence[Sealed],
+) -> None:
+    """Run, watching CPU and memory; then wait until every clip is released with its own hash."""
+    work_before_s = stack.cpu_s("work")
+    measured.rss_before_bytes = stack.rss_bytes("serve")
+    watching = asyncio.create_task(_watch_memory(stack, measured))
+    with _metered(stack, measured):
+        await send_all()
+    watching.cancel()
+    if sealed:
+        async with asyncio.timeout(_RELEASE_TIMEOUT_S):
+            for clip, path in sealed:
+                await wait_for_release(links[0], stack.wire, clip, path)
+        measured.work_cpu_s = stack.cpu_s("work") - work_before_s
+    for link in links:
+        link.close()
+
+
+@contextmanager
+def _metered(stack: Stack, measured: Measured) -> Iterator[None]:
+    before = {role: stack.cpu_s(role) for role in ROLES}
+    own_before, busy_before, began = time.process_time(), _busy_s(), time.perf_counter()
+    yield
+    measured.wall_s = time.perf_counter() - began
+    measured.cpu_s = {role: stack.cpu_s(role) - before[role] for role in ROLES}
+    measured.cpu_s["generator"] = time.process_time() - own_before
+    measured.foreign_cpu_s = max(_busy_s() - busy_before - sum(measured.cpu_s.values()), 0.0)
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + getattr(times, "softirq", 0.0))
+
+
+async def _watch_memory(stack: Stack, measured: Measured) -> None:
+    while True:
+        measured.rss_max_bytes = max(measured.rss_max_bytes, stack.rss_bytes("serve"))
+        await asyncio.sleep(_RSS_INTERVAL_S)
