@@ -168,7 +168,7 @@ CREATE TABLE public.uploads (
     multipart_id text,
     tus_metadata text,
     failure text,
-    has_leftovers boolean DEFAULT false NOT NULL,
+    sweep_after timestamp with time zone,
     opened_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     finish_after timestamp with time zone,
@@ -257,6 +257,8 @@ CREATE INDEX uploads_clip_idx ON public.uploads USING btree (clip_id);
 CREATE INDEX uploads_expiry_idx ON public.uploads USING btree (expires_at) WHERE (state = 'open'::text);
 
 CREATE INDEX uploads_finishing_idx ON public.uploads USING btree (finish_after) WHERE (state = 'finishing'::text);
+
+CREATE INDEX uploads_sweep_idx ON public.uploads USING btree (sweep_after) WHERE (sweep_after IS NOT NULL);
 
 CREATE TRIGGER custody_events_append_only BEFORE DELETE OR UPDATE ON public.custody_events FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
