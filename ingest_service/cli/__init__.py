@@ -7,6 +7,7 @@ from ingest_service.cli.dev import dev
 from ingest_service.cli.dock import dock_app
 from ingest_service.cli.migrate import migrate
 from ingest_service.cli.serve import serve
+from ingest_service.cli.settings_table import settings_table
 from ingest_service.cli.signing_key import make_key
 from ingest_service.cli.station import station_app
 from ingest_service.cli.work import work
@@ -25,6 +26,7 @@ app.command()(work)
 app.command()(migrate)
 app.command("make-signing-key")(make_key)
 app.command()(demo)
+app.command()(settings_table)
 app.add_typer(dock_app)
 app.add_typer(station_app)
 
