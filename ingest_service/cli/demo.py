@@ -152,7 +152,7 @@ async def _tell_story(folder: Path, story: Story) -> None:
         sha256_hex = await _require_equal(clip, copy, outcome, story)
         await _require_receipt(outcome, target, sha256_hex, story)
         await _require_playable(ffmpeg, copy, story)
-        _sum_up(outcome, faults, link, story)
+    _sum_up(outcome, faults, link, story)
 
 
 @asynccontextmanager
@@ -180,6 +180,7 @@ async def _open_dev(data: Path, story: Story) -> AsyncIterator[dict[str, Any]]:
         story.tell(f"the service is ready at {facts['base_url']}")
         yield facts
     finally:
+        story.tell("stopping the service")
         dev.stop(grace_s=_STOP_GRACE_S)
 
 

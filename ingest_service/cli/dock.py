@@ -106,7 +106,7 @@ CategoryOption = Annotated[str | None, typer.Option(help="Category code.")]
 
 
 @dock_app.command()
-def upload(  # noqa: PLR0913  one parameter per option of the command
+def upload(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings.")],
     *,
     dev: DevOption = None,
@@ -214,7 +214,7 @@ def upload(  # noqa: PLR0913  one parameter per option of the command
 
 
 @dock_app.command()
-def watch(  # noqa: PLR0913  one parameter per option of the command
+def watch(
     folder: Annotated[
         Path,
         typer.Argument(metavar="DIR", exists=True, file_okay=False, help="Where files appear."),
@@ -298,7 +298,7 @@ def watch(  # noqa: PLR0913  one parameter per option of the command
 
 
 @dock_app.command()
-def manifest(  # noqa: PLR0913  one parameter per option of the command
+def manifest(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="What cameras hold.")
     ],
@@ -350,7 +350,7 @@ def manifest(  # noqa: PLR0913  one parameter per option of the command
 
 
 @dock_app.command()
-def clock(  # noqa: PLR0913  one parameter per option of the command
+def clock(
     *,
     dev: DevOption = None,
     url: UrlOption = None,
@@ -398,7 +398,7 @@ def _collect_options(**members: object) -> dict[str, Any]:
     return given
 
 
-def _open_target(  # noqa: PLR0913  the options that name a service
+def _open_target(
     *,
     dev: Path | None,
     url: str | None,
@@ -427,7 +427,7 @@ def _open_target(  # noqa: PLR0913  the options that name a service
         raise typer.Exit(EXIT_USAGE) from error
 
 
-def _make_policy(  # noqa: PLR0913  the options that shape an upload
+def _make_policy(
     target: Target,
     *,
     is_erasing: bool,

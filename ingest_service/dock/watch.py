@@ -42,7 +42,7 @@ class FolderWatch:
     interval_s  between two looks
     """
 
-    def __init__(  # noqa: PLR0913  two of them are for tests in a hurry
+    def __init__(
         self,
         folder: Path,
         *,

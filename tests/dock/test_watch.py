@@ -35,7 +35,7 @@ def watching(folder, open_dock, results):
                     parallel_clips=2,
                     report=lambda path, result: results.append((path, result)),
                     say=lambda _: None,
-                    settle_s=0.3,
+                    settle_s=0.6,
                     interval_s=0.05,
                 ).run()
             )
