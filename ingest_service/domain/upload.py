@@ -100,11 +100,9 @@ class Tail:
 
 
 def choose_part_bytes(length_bytes: int | None, part_bytes: int) -> int:
-    """Return the grid for a clip: at least part_bytes, whole MiB, at most PARTS_MAX parts."""
-    if length_bytes is None:
-        return part_bytes
-    needed = -(-length_bytes // PARTS_MAX)
-    return max(part_bytes, -(-needed // MIB) * MIB)
+    """Return the grid for a clip: part_bytes, or as many whole MiB as PARTS_MAX parts need."""
+    needed = -(-(length_bytes or 0) // PARTS_MAX)
+    return part_bytes if needed <= part_bytes else -(-needed // MIB) * MIB
 
 
 def number_part(part_index: int, attempt: int) -> int:
