@@ -185,6 +185,7 @@ async def _store_piece(
     release: bool,
 ) -> None:
     """Stream one piece of known length to the vault as it arrives, then count it."""
+    start = append.upload.offset_bytes
     fills_part = length_bytes == to_part_end
     keep = budget.take(length_bytes)
     joins = fills_part and bool(append.tails)
@@ -199,13 +200,13 @@ async def _store_piece(
     try:
         await _store(append, piece, length_bytes, fills_part=fills_part, release=release)
     except (Disconnected, BodyStalled, TakenOver, ChunkMisshapen) as cut:
-        await _keep_prefix(append, piece)
+        await _keep_prefix(append, piece, start, to_part_end)
         if isinstance(cut, ChunkMisshapen):
             raise Disconnected from cut
         raise
     except asyncio.CancelledError:
         # The server gives up on this request: the prefix is as good as after a cut connection.
-        await _keep_prefix(append, piece)
+        await _keep_prefix(append, piece, start, to_part_end)
         raise ShuttingDown from None
     finally:
         if keep:
@@ -228,6 +229,9 @@ async def _store_gathered(
             except (Disconnected, BodyStalled, TakenOver) as error:
                 cut = error
                 break
+            except asyncio.CancelledError:
+                cut = ShuttingDown()
+                break
             if not block:
                 break
             append.running.update(block)
@@ -236,7 +240,7 @@ async def _store_gathered(
         if gathered:
             await _store(
                 append,
-                BytesBody(blocks) if not append.tails else _joined(append, blocks, to_part_end),
+                _joined(append, blocks, to_part_end),
                 gathered,
                 fills_part=gathered == to_part_end,
                 release=False,
@@ -296,7 +300,9 @@ async def _put_part(append: _Append, body: Body) -> Part:
         key = object_key_for(upload.clip_id, upload.upload_id, upload.epoch)
         stored = await append.vault.put_object(key, body)
         return Part(part_index, 0, length_bytes, None, stored.etag, key, stored.version)
-    upload = append.upload = await open_multipart(upload, pool=append.pool, vault=append.vault)
+    upload = append.upload = await open_multipart(
+        upload, "tus", pool=append.pool, vault=append.vault
+    )
     number = number_part(part_index, upload.epoch)
     # A crash here leaves a part nobody recorded, under a number of this epoch alone.
     stored_part = await append.vault.put_part(
@@ -354,13 +360,25 @@ async def _count(
     )
 
 
-async def _keep_prefix(append: _Append, piece: PieceBody) -> None:
-    """After a cut: store what had arrived of this piece, if it is still in memory."""
+async def _keep_prefix(append: _Append, piece: PieceBody, start: int, to_part_end: int) -> None:
+    """After a cut: store what had arrived of this piece, if it is still in memory.
+
+    A cancelled request may have received all of it: what fills the part is stored as the part,
+    and what was counted already (only tails were still to be cleared away) is not counted again.
+
+    start  offset of the piece's first byte
+    """
     if append.is_fenced or not piece.received_bytes or piece.kept is None:
         return
-    received = piece.received_bytes
-    tail = await _put_tail(append, BytesBody(piece.kept), append.upload.offset_bytes, received)
-    await _count(append, received, tail=tail, release=True)
+    if append.upload.offset_bytes != start:
+        return
+    await _store(
+        append,
+        _joined(append, piece.kept, to_part_end),
+        piece.received_bytes,
+        fills_part=piece.received_bytes == to_part_end,
+        release=True,
+    )
 
 
 async def _read_tails(append: _Append) -> AsyncIterator[bytes]:

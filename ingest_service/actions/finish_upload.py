@@ -127,7 +127,7 @@ async def _complete(upload: Upload, parts: list[Part], vault: Vault) -> tuple[st
     joined = await vault.complete_multipart(
         key,
         upload.multipart_id or "",
-        [StoredPart(part.part_number, part.etag) for part in parts],
+        [StoredPart(part.part_number, part.etag, part.sha256) for part in parts],
     )
     # A crash here leaves the object joined: the next driver recognises it by its tag.
     facts = await vault.get_facts(key, joined.version)

@@ -152,7 +152,7 @@ async def _put(
             return Part(
                 chunk.index, 0, chunk.length_bytes, chunk.sha256, stored.etag, key, stored.version
             )
-        upload = await open_multipart(upload, pool=pool, vault=vault)
+        upload = await open_multipart(upload, "native", pool=pool, vault=vault)
         number = number_part(chunk.index, attempt)
         stored_part = await vault.put_part(
             upload.multipart_key or "", upload.multipart_id or "", number, body

@@ -126,6 +126,7 @@ async def interrupt_holder(connection: Connection, upload_id: UUID) -> None:
 # Epoch and offset together are the fence: of two writers at one offset one matches a row, and a
 # zombie matches none. The part or tail, the offset and the hash's mid-state move together. A row
 # in the part's place is a native claim that lost the race for the upload's surface.
+# A merged tail takes the place of the first one it merges, whichever sub-statement runs first.
 ADVANCE_OFFSET: Final = """
     WITH advanced AS (
         UPDATE uploads
@@ -168,12 +169,17 @@ ADVANCE_OFFSET: Final = """
         DELETE FROM tails
          USING advanced
          WHERE tails.upload_id = advanced.upload_id
+           AND tails.offset_bytes IS DISTINCT FROM $18
            AND ($8::integer IS NOT NULL OR $17::boolean)
     ), tail AS (
         INSERT INTO tails (upload_id, offset_bytes, length_bytes, object_key, object_version)
         SELECT upload_id, $18, $14, $15, $16
           FROM advanced
          WHERE $15::text IS NOT NULL
+        ON CONFLICT ON CONSTRAINT tails_pkey DO UPDATE
+           SET length_bytes = EXCLUDED.length_bytes,
+               object_key = EXCLUDED.object_key,
+               object_version = EXCLUDED.object_version
     )
     SELECT state FROM advanced
 """
@@ -235,23 +241,32 @@ async def list_tails(connection: Connection, upload_id: UUID) -> list[Tail]:
     return [Tail(**row) for row in rows]
 
 
-# Two requests may open a multipart upload at once; the first recorded one is used by both.
+# Two requests may open a multipart upload at once; the first recorded one is used by both, if
+# both come by one surface. An upload that ended meanwhile takes none: its sweep is over.
 SET_MULTIPART: Final = """
     UPDATE uploads
        SET multipart_key = COALESCE(multipart_key, $2),
            multipart_id = COALESCE(multipart_id, $3),
+           surface = $4,
            sweep_after = CASE WHEN multipart_id IS NOT NULL
                               THEN now() + interval '5 minutes' ELSE sweep_after END
      WHERE upload_id = $1
+       AND state = 'open'
+       AND surface IN ('undecided', $4)
  RETURNING multipart_id
 """
 
 
 async def set_multipart(
-    connection: Connection, upload_id: UUID, key: str, multipart_id: str
-) -> str:
-    """Record the multipart upload; returns the one to use, which another may have recorded."""
-    used: str = await connection.fetchval(SET_MULTIPART, upload_id, key, multipart_id)
+    connection: Connection, upload_id: UUID, key: str, multipart_id: str, surface: str
+) -> str | None:
+    """Record the multipart upload; returns the one to use, which another may have recorded.
+
+    None when the upload ended meanwhile or goes on by the other surface.
+    """
+    used: str | None = await connection.fetchval(
+        SET_MULTIPART, upload_id, key, multipart_id, surface
+    )
     return used
 
 
@@ -334,20 +349,29 @@ async def find_stored_digest(
     return digest
 
 
-# The part row goes first: a second recorder of the same index waits for its lock, then finds the
-# etag set and counts nothing. The hash moves on only if this chunk is where it stood.
+# The upload's row is locked first, so that a chunk is marked stored only if it is counted. A second
+# recorder of the same index waits there, then finds the etag set and counts nothing. The hash
+# moves on only if this chunk is where it stood.
 RECORD_CHUNK: Final = """
-    WITH part AS (
+    WITH upload AS (
+        SELECT upload_id
+          FROM uploads
+         WHERE upload_id = $1
+           AND state = 'open'
+           AND surface IN ('undecided', 'native')
+           FOR NO KEY UPDATE
+    ), part AS (
         UPDATE parts
            SET part_number = $4,
                etag = $5,
                object_key = $6,
                object_version = $7
-         WHERE upload_id = $1
+          FROM upload
+         WHERE parts.upload_id = upload.upload_id
            AND part_index = $2
            AND sha256 = $3
            AND etag IS NULL
-     RETURNING upload_id, part_index, length_bytes
+     RETURNING parts.upload_id, part_index, length_bytes
     )
     UPDATE uploads
        SET offset_bytes = offset_bytes + part.length_bytes,
@@ -360,8 +384,6 @@ RECORD_CHUNK: Final = """
                                THEN $9 ELSE sha256_state END
       FROM part
      WHERE uploads.upload_id = part.upload_id
-       AND state = 'open'
-       AND surface IN ('undecided', 'native')
  RETURNING offset_bytes
 """
 
