@@ -5,6 +5,9 @@ DATA ?= data
 PORT ?= 8080
 PYTEST_ARGS ?=
 
+# Dozens of short-lived processes are started; each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install run demo test check bench lock schema
 
