@@ -15,7 +15,7 @@ from ingest_service.domain.clock import Clock, utc_now
 from ingest_service.domain.token import TokenRules
 from ingest_service.domain.upload import UploadRules
 from ingest_service.keyring import open_keyring
-from ingest_service.ledger.connection import Pool, open_pool
+from ingest_service.ledger.connection import Pool, close_pool, open_pool
 from ingest_service.ledger.interrupts import listening
 from ingest_service.settings import Settings
 from ingest_service.signer import Signer, open_local_signer
@@ -67,7 +67,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             connections_max=settings.ledger_connections_max,
             statement_timeout_s=settings.ledger_statement_timeout_s,
         )
-        stack.push_async_callback(pool.close)
+        stack.push_async_callback(close_pool, pool)
         vault = await stack.enter_async_context(
             open_s3_vault(
                 endpoint=settings.vault_endpoint,

@@ -91,7 +91,7 @@ async def _end(
         try:
             async with writing(pool) as connection:
                 if not await clips.end_upload(connection, clip, upload.upload_id, state, events):
-                    raise _Moved
+                    raise _Moved  # noqa: TRY301  leaving by an exception is what rolls back
         except _Moved:
             continue
         return True

@@ -5,6 +5,7 @@ step may be done twice.
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,16 +19,17 @@ from ingest_service.domain.upload import (
     Upload,
     object_key_for,
 )
-from ingest_service.errors import ClipNotFound, StoredBytesLost, Unavailable
+from ingest_service.errors import ClipNotFound, LedgerUnavailable, StoredBytesLost, Unavailable
 from ingest_service.ledger import clips, uploads
 from ingest_service.ledger.connection import Pool, reading
 from ingest_service.vault import StoredObject, StoredPart, Vault
 
-# A driver that died is replaced after this long; completing a large object may take minutes, and
-# a second driver meanwhile does no harm.
-CLAIM_S: Final = 120.0
+# A driver that died is replaced after this long, and the time for the clip's size at 100 MB/s.
+# Completing a large object may take longer: a second driver meanwhile does no harm.
+CLAIM_S: Final = 10.0
 RETRY_S: Final = 2.0
 _CHAIN_TRIES: Final = 8
+_CROWDED: Final = "the clip's chain of custody is being written"
 
 
 async def finish_upload(upload_id: UUID, *, pool: Pool, vault: Vault, now: Clock) -> bool:
@@ -42,12 +44,25 @@ async def finish_upload(upload_id: UUID, *, pool: Pool, vault: Vault, now: Clock
         upload = await uploads.claim_finish(connection, upload_id, claim_s=CLAIM_S)
     if upload is None:
         return False
-    try:
-        await _finish(upload, pool, vault, now)
-    except Unavailable:
-        await _postpone(upload_id, pool)
-        raise
+    await _finish_claimed(upload, pool, vault, now)
     return True
+
+
+async def finish_within(
+    claimed: Upload, *, pool: Pool, vault: Vault, now: Clock, wait_s: float
+) -> Clip | None:
+    """Finish an upload that the caller has closed; return its clip.
+
+    None when it takes longer than wait_s seconds (it goes on) or cannot be done now (a job
+    drives it on).
+    """
+    driving = asyncio.ensure_future(_finish_claimed(claimed, pool, vault, now))
+    driving.add_done_callback(_forget_failure)
+    try:
+        async with asyncio.timeout(wait_s):
+            return await asyncio.shield(driving)
+    except (TimeoutError, Unavailable):
+        return None
 
 
 async def wait_until_finished(
@@ -74,7 +89,7 @@ async def wait_until_finished(
     return await _get(upload_id, pool)
 
 
-def _forget_failure(driving: "asyncio.Future[bool]") -> None:
+def _forget_failure(driving: "asyncio.Future[Any]") -> None:
     if not driving.cancelled():
         driving.exception()
 
@@ -96,20 +111,23 @@ async def _postpone(upload_id: UUID, pool: Pool) -> None:
         return
 
 
-async def _finish(upload: Upload, pool: Pool, vault: Vault, now: Clock) -> None:
+async def _finish_claimed(upload: Upload, pool: Pool, vault: Vault, now: Clock) -> Clip | None:
+    try:
+        return await _finish(upload, pool, vault, now)
+    except Unavailable:
+        await _postpone(upload.upload_id, pool)
+        raise
+
+
+async def _finish(upload: Upload, pool: Pool, vault: Vault, now: Clock) -> Clip | None:
     async with reading(pool) as connection:
         parts = await uploads.list_parts(connection, upload.upload_id)
-    length_bytes = upload.length_bytes or 0
     try:
         key, stored = await _complete(upload, parts, vault)
-        if stored.size_bytes is not None and stored.size_bytes != length_bytes:
-            reason = f"stored object has {stored.size_bytes} bytes, {length_bytes} were received"
-            await _seal(upload, parts, key, stored, pool, vault, now, mismatch=reason)
-        else:
-            await _seal(upload, parts, key, stored, pool, vault, now, mismatch=None)
     except StoredBytesLost as lost:
         await _fail(upload, str(lost), pool, now)
         raise
+    return await _seal(upload, parts, key, stored, pool, vault, now)
 
 
 async def _complete(upload: Upload, parts: list[Part], vault: Vault) -> tuple[str, StoredObject]:
@@ -153,9 +171,8 @@ async def _seal(
     pool: Pool,
     vault: Vault,
     now: Clock,
-    *,
-    mismatch: str | None,
-) -> None:
+) -> Clip | None:
+    """Seal the clip, or quarantine it; None when somebody else has done so."""
     sha256 = None
     if upload.hashed_bytes == upload.length_bytes:
         sha256 = resume_sha256(upload.sha256_state).digest()
@@ -163,8 +180,8 @@ async def _seal(
         async with reading(pool) as connection:
             clip = await clips.find_clip(connection, upload.clip_id)
             if clip is None or clip.state not in ("receiving", "finishing"):
-                return
-            reason = mismatch or _compare_with_device(clip, sha256)
+                return None
+            reason = _compare_lengths(upload, stored) or _compare_with_device(clip, sha256)
             seal = clips.Seal(
                 state="sealed" if reason is None else "quarantined",
                 sealed_at=now(),
@@ -183,7 +200,28 @@ async def _seal(
                 device_serial=clip.device_serial,
             )
             if await clips.seal_clip(connection, clip, upload.upload_id, seal, events):
-                return
+                return replace(
+                    clip,
+                    state=seal.state,
+                    sealed_at=seal.sealed_at,
+                    size_bytes=seal.size_bytes,
+                    sha256=seal.sha256,
+                    bucket=seal.bucket,
+                    object_key=seal.object_key,
+                    object_version=seal.object_version,
+                    manifest=seal.manifest,
+                    quarantine_reason=reason,
+                    event_count=clip.event_count + len(events),
+                    last_leaf_hash=events[-1].leaf_hash,
+                )
+    raise LedgerUnavailable(_CROWDED)
+
+
+def _compare_lengths(upload: Upload, stored: StoredObject) -> str | None:
+    """Return in what the stored object is not what was received; None when it may be."""
+    if stored.size_bytes is None or stored.size_bytes == upload.length_bytes:
+        return None
+    return f"stored object has {stored.size_bytes} bytes, {upload.length_bytes} were received"
 
 
 def _compare_with_device(clip: Clip, sha256: bytes | None) -> str | None:
@@ -262,3 +300,4 @@ async def _fail(upload: Upload, reason: str, pool: Pool, now: Clock) -> None:
             )
             if await clips.fail_upload(connection, clip, upload.upload_id, reason, events):
                 return
+    raise LedgerUnavailable(_CROWDED)

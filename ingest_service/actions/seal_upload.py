@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from ingest_service.actions.finish_upload import wait_until_finished
+from ingest_service.actions.finish_upload import CLAIM_S, finish_within, wait_until_finished
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.upload import Upload, UploadRules, missing_ranges
@@ -39,18 +39,18 @@ async def seal_upload(
         ChunksMissing: nothing was changed; the missing ranges are named.
         VaultUnavailable, LedgerUnavailable: ask again.
     """
-    upload = await _get_own_upload(clip_id, station_id, pool)
-    if upload.state == "open":
-        async with reading(pool) as connection:
-            closed = await uploads.close_upload(connection, upload.upload_id, "native")
-        if not closed:
-            await _refuse_open(clip_id, station_id, pool)
-    if upload.state in ("open", "finishing"):
-        await wait_until_finished(
-            upload.upload_id, pool=pool, vault=vault, now=now, wait_s=rules.finish_wait_s
+    async with reading(pool) as connection:
+        closed = await uploads.close_upload(
+            connection, clip_id, station_id, "native", claim_s=CLAIM_S
         )
-    elif upload.state in ("expired", "terminated"):
-        raise UploadGone(upload.upload_id, upload.state)
+    if closed is not None:
+        sealed = await finish_within(
+            closed, pool=pool, vault=vault, now=now, wait_s=rules.finish_wait_s
+        )
+        if sealed is not None:
+            return sealed
+    else:
+        await _settle_unclosed(clip_id, station_id, pool, vault, rules, now)
     async with reading(pool) as connection:
         clip = await clips.find_clip(connection, clip_id)
     if clip is None:
@@ -76,17 +76,19 @@ async def list_missing(clip_id: UUID, station_id: str, *, pool: Pool) -> Missing
     return Missing(clip, upload, ranges, count, is_truncated=is_truncated)
 
 
-async def _get_own_upload(clip_id: UUID, station_id: str, pool: Pool) -> Upload:
-    async with reading(pool) as connection:
-        upload = await uploads.find_clip_upload(connection, clip_id)
-    if upload is None or upload.station_id != station_id:
-        raise ClipNotFound(str(clip_id))
-    return upload
-
-
-async def _refuse_open(clip_id: UUID, station_id: str, pool: Pool) -> None:
+async def _settle_unclosed(
+    clip_id: UUID, station_id: str, pool: Pool, vault: Vault, rules: UploadRules, now: Clock
+) -> None:
+    """A seal that closed nothing: refused and why, or somebody else's, then wait for it."""
     missing = await list_missing(clip_id, station_id, pool=pool)
-    if missing.upload.state == "open":
-        if missing.upload.surface == "tus":
-            raise SurfaceMismatch(missing.upload.upload_id, missing.upload.surface)
+    upload = missing.upload
+    if upload.state == "open":
+        if upload.surface == "tus":
+            raise SurfaceMismatch(upload.upload_id, upload.surface)
         raise ChunksMissing(missing.count, [list(each) for each in missing.ranges])
+    if upload.state in ("expired", "terminated"):
+        raise UploadGone(upload.upload_id, upload.state)
+    if upload.state == "finishing":
+        await wait_until_finished(
+            upload.upload_id, pool=pool, vault=vault, now=now, wait_s=rules.finish_wait_s
+        )

@@ -94,7 +94,7 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
     telemetry.add_fields(clip_id=str(upload.clip_id), upload_id=str(upload.upload_id))
     if length_bytes == 0:
         async with reading(opened.pool) as connection:
-            await close_upload(connection, upload.upload_id, "tus")
+            await close_upload(connection, upload.clip_id, principal.id, "tus", claim_s=0)
         upload = await _finish(upload.upload_id, opened)
     elif has_body:
         upload = await _append(request, upload.upload_id, 0, body_bytes, opened, principal)

@@ -11,6 +11,7 @@ from ingest_service.domain.custody import CustodyEvent
 from ingest_service.domain.upload import Upload
 from ingest_service.ledger.connection import Connection
 from ingest_service.ledger.custody import make_links
+from schemas.announcement import ClipState
 
 FIND_KNOWN: Final = """
     SELECT kind, entry_id
@@ -215,7 +216,7 @@ async def reopen_clip(
 class Seal:
     """What is known of a clip when nothing more can be written to it."""
 
-    state: str
+    state: ClipState
     sealed_at: datetime
     size_bytes: int
     sha256: bytes | None

@@ -1,9 +1,10 @@
 """Connections to Postgres, and the one place where its errors become ours."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -12,6 +13,8 @@ from ingest_service.errors import LedgerUnavailable
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+_CLOSE_TIMEOUT_S: Final = 5.0
 
 # What asyncpg raises when the server, the network or the pool is the trouble, not the statement.
 _UNAVAILABLE = (
@@ -52,6 +55,15 @@ async def open_pool(
         )
     except (*_UNAVAILABLE, asyncpg.PostgresError) as error:
         raise LedgerUnavailable(_reason(error)) from error
+
+
+async def close_pool(pool: Pool) -> None:
+    """Close a pool; connections that do not end in time (Postgres is gone) are cut."""
+    try:
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
 
 
 async def _prepare_session(connection: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -286,6 +286,7 @@ CLAIM_CHUNK: Final = """
            AND uploads.state = 'open'
            AND uploads.surface IN ('undecided', 'native')
            AND uploads.expires_at > now()
+           AND $4 > 0
            AND $4 = LEAST(part_bytes, length_bytes - $3::bigint * part_bytes)
     ), claim AS (
         INSERT INTO parts (upload_id, part_index, attempt, length_bytes, sha256)
@@ -435,36 +436,53 @@ async def list_stored_indices(connection: Connection, upload_id: UUID) -> set[in
 
 # --- finishing ----------------------------------------------------------------------------
 
-# Every chunk was counted exactly once, so a full count means that none is missing.
+# Every chunk was counted exactly once, so a full count means that none is missing. Who closes an
+# upload has claimed its finishing by the same statement.
 CLOSE_UPLOAD: Final = """
     WITH closed AS (
         UPDATE uploads
            SET state = 'finishing',
-               finish_after = now(),
-                   surface = $2
-         WHERE upload_id = $1
-           AND state = 'open'
-           AND offset_bytes = length_bytes
-           AND surface IN ('undecided', $2)
-     RETURNING clip_id
+               finish_after = now() + make_interval(secs => $4 + uploads.length_bytes / 100e6),
+               finish_attempts = finish_attempts + 1,
+               surface = $3
+          FROM clips
+         WHERE clips.clip_id = $1
+           AND uploads.upload_id = clips.upload_id
+           AND uploads.station_id = $2
+           AND uploads.state = 'open'
+           AND uploads.offset_bytes = uploads.length_bytes
+           AND uploads.surface IN ('undecided', $3)
+     RETURNING uploads.upload_id, uploads.clip_id, uploads.station_id, uploads.surface,
+               uploads.state, length_bytes, part_bytes, offset_bytes, hashed_bytes, sha256_state,
+               epoch, leased_by, multipart_key, multipart_id, tus_metadata, expires_at
+    ), clip AS (
+        UPDATE clips
+           SET state = 'finishing'
+          FROM closed
+         WHERE clips.clip_id = closed.clip_id
+           AND clips.state = 'receiving'
     )
-    UPDATE clips
-       SET state = 'finishing'
+    SELECT upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
+           hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
+           tus_metadata, expires_at
       FROM closed
-     WHERE clips.clip_id = closed.clip_id
-       AND state = 'receiving'
- RETURNING clips.clip_id
 """
 
 
-async def close_upload(connection: Connection, upload_id: UUID, surface: str) -> bool:
-    """Let nothing more be written to a complete upload; False when it is not complete or open."""
-    return await connection.fetchval(CLOSE_UPLOAD, upload_id, surface) is not None
+async def close_upload(
+    connection: Connection, clip_id: UUID, station_id: str, surface: str, *, claim_s: float
+) -> Upload | None:
+    """Let nothing more be written to a complete upload, and claim its finishing.
+
+    None when the upload is not complete, not open, not this station's or of another surface.
+    """
+    row = await connection.fetchrow(CLOSE_UPLOAD, clip_id, station_id, surface, claim_s)
+    return None if row is None else Upload(**row)
 
 
 CLAIM_FINISH: Final = """
     UPDATE uploads
-       SET finish_after = now() + make_interval(secs => $2),
+       SET finish_after = now() + make_interval(secs => $2 + length_bytes / 100e6),
            finish_attempts = finish_attempts + 1
      WHERE upload_id = $1
        AND state = 'finishing'
@@ -541,7 +559,8 @@ async def list_expired(connection: Connection, *, limit: int) -> list[UUID]:
 
 
 # Five minutes after the trouble the last stale writer is gone; a part it wrote later than that
-# would lie in a multipart upload that does not exist any more.
+# would lie in a multipart upload that does not exist any more. What is left of a failed upload
+# stays where it is: its clip is quarantined.
 CLAIM_SWEEPS: Final = """
     UPDATE uploads
        SET sweep_after = now() + interval '5 minutes'
@@ -549,7 +568,7 @@ CLAIM_SWEEPS: Final = """
         SELECT upload_id
           FROM uploads
          WHERE sweep_after <= now()
-           AND state NOT IN ('open', 'finishing')
+           AND state NOT IN ('open', 'finishing', 'failed')
       ORDER BY sweep_after
          LIMIT $1
            FOR UPDATE SKIP LOCKED)

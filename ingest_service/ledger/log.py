@@ -1,0 +1,230 @@
+"""The custody log in Postgres: queue, leaves, tiles, checkpoints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from ingest_service.domain.custody import CustodyEvent
+from ingest_service.domain.merkle import HASH_BYTES, TileId
+from ingest_service.ledger.connection import Connection
+
+# The channel on which a writer wakes the sequencer.
+QUEUE_CHANNEL: Final = "log_queue"
+_LEADER_LOCK: Final = 7_306_417_052_113_489_217
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedLeaf:
+    """An event that waits for its place."""
+
+    queue_id: int
+    event_id: UUID
+    leaf_hash: bytes
+
+
+TRY_LEAD: Final = "SELECT pg_try_advisory_lock($1)"
+
+
+async def try_lead(connection: Connection) -> bool:
+    """Try to become the one sequencer, as long as this connection lives.
+
+    This only spares work: what keeps the log one is the row lock of `lock_size`.
+    """
+    return bool(await connection.fetchval(TRY_LEAD, _LEADER_LOCK))
+
+
+LOCK_SIZE: Final = "SELECT tree_size FROM log_state FOR UPDATE"
+
+
+async def lock_size(connection: Connection) -> int:
+    """Lock the log until the transaction ends; return how many leaves it has."""
+    size: int = await connection.fetchval(LOCK_SIZE)
+    return size
+
+
+GET_SIZE: Final = "SELECT tree_size FROM log_state"
+
+
+async def get_size(connection: Connection) -> int:
+    """Return how many leaves the log has."""
+    size: int = await connection.fetchval(GET_SIZE)
+    return size
+
+
+# Never 'the last id seen': a lower id may commit later, and is simply taken then.
+TAKE_QUEUED: Final = """
+    WITH taken AS (
+        DELETE FROM log_queue
+         WHERE queue_id IN (SELECT queue_id FROM log_queue ORDER BY queue_id LIMIT $1)
+     RETURNING queue_id, event_id, leaf_hash
+    )
+    SELECT queue_id, event_id, leaf_hash FROM taken ORDER BY queue_id
+"""
+
+
+async def take_queued(connection: Connection, *, limit: int) -> list[QueuedLeaf]:
+    """Take the oldest waiting events off the queue."""
+    return [QueuedLeaf(**row) for row in await connection.fetch(TAKE_QUEUED, limit)]
+
+
+COUNT_QUEUED: Final = "SELECT count(*) FROM log_queue"
+
+
+async def count_queued(connection: Connection) -> int:
+    """Return how many events wait for their place: the log's lag."""
+    count: int = await connection.fetchval(COUNT_QUEUED)
+    return count
+
+
+INSERT_LEAVES: Final = """
+    INSERT INTO log_leaves (leaf_index, event_id)
+    SELECT $1 + position - 1, event_id
+      FROM unnest($2::uuid[]) WITH ORDINALITY AS leaf (event_id, position)
+"""
+UPSERT_TILES: Final = """
+    INSERT INTO log_tiles (level, tile_index, hashes)
+    SELECT level, tile_index, hashes
+      FROM unnest($1::int[], $2::bigint[], $3::bytea[]) AS tile (level, tile_index, hashes)
+    ON CONFLICT ON CONSTRAINT log_tiles_pkey DO UPDATE SET hashes = EXCLUDED.hashes
+"""
+SET_SIZE: Final = "UPDATE log_state SET tree_size = $1"
+INSERT_CHECKPOINT: Final = """
+    INSERT INTO log_checkpoints (tree_size, note, signed_at)
+    VALUES ($1, $2, $3)
+"""
+
+
+async def append_batch(
+    connection: Connection,
+    old_size: int,
+    event_ids: Sequence[UUID],
+    tiles: dict[TileId, bytes],
+    note: str,
+    signed_at: datetime,
+) -> None:
+    """Append leaves with their tiles and the signed checkpoint; the log is locked by the caller."""
+    new_size = old_size + len(event_ids)
+    await connection.execute(INSERT_LEAVES, old_size, list(event_ids))
+    await connection.execute(
+        UPSERT_TILES,
+        [tile.level for tile in tiles],
+        [tile.index for tile in tiles],
+        list(tiles.values()),
+    )
+    await connection.execute(SET_SIZE, new_size)
+    await connection.execute(INSERT_CHECKPOINT, new_size, note, signed_at)
+
+
+READ_TILES: Final = """
+    SELECT level, tile_index, hashes
+      FROM log_tiles
+      JOIN unnest($1::int[], $2::bigint[]) AS wanted (level, tile_index)
+           USING (level, tile_index)
+"""
+
+
+async def read_tiles(connection: Connection, wanted: Sequence[TileId]) -> dict[TileId, bytes]:
+    """Return tiles as they stand; one that does not exist is absent from the answer."""
+    rows = await connection.fetch(
+        READ_TILES, [tile.level for tile in wanted], [tile.index for tile in wanted]
+    )
+    return {TileId(row["level"], row["tile_index"]): row["hashes"] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A signed checkpoint; published_at is None until it is outside the database too."""
+
+    tree_size: int
+    note: str
+    signed_at: datetime
+    published_at: datetime | None
+
+
+FIND_NEWEST_CHECKPOINT: Final = """
+    SELECT tree_size, note, signed_at, published_at
+      FROM log_checkpoints
+     WHERE published_at IS NOT NULL OR NOT $1::boolean
+  ORDER BY tree_size DESC
+     LIMIT 1
+"""
+
+
+async def find_newest_checkpoint(
+    connection: Connection, *, only_published: bool
+) -> StoredCheckpoint | None:
+    """Return the newest (published) checkpoint; None before the first."""
+    row = await connection.fetchrow(FIND_NEWEST_CHECKPOINT, only_published)
+    return None if row is None else StoredCheckpoint(**row)
+
+
+FIND_CHECKPOINT: Final = """
+    SELECT tree_size, note, signed_at, published_at
+      FROM log_checkpoints
+     WHERE tree_size = $1
+"""
+
+
+async def find_checkpoint(connection: Connection, tree_size: int) -> StoredCheckpoint | None:
+    """Return the checkpoint of a size; most sizes have none."""
+    row = await connection.fetchrow(FIND_CHECKPOINT, tree_size)
+    return None if row is None else StoredCheckpoint(**row)
+
+
+LIST_UNPUBLISHED: Final = """
+    SELECT tree_size, note, signed_at, published_at
+      FROM log_checkpoints
+     WHERE published_at IS NULL
+  ORDER BY tree_size
+     LIMIT $1
+"""
+
+
+async def list_unpublished(connection: Connection, *, limit: int) -> list[StoredCheckpoint]:
+    """Return checkpoints that are not outside the database yet, oldest first."""
+    return [StoredCheckpoint(**row) for row in await connection.fetch(LIST_UNPUBLISHED, limit)]
+
+
+MARK_PUBLISHED: Final = """
+    UPDATE log_checkpoints
+       SET note = $2, published_at = now()
+     WHERE tree_size = $1
+       AND published_at IS NULL
+"""
+
+
+async def mark_published(connection: Connection, tree_size: int, note: str) -> None:
+    """Record that a checkpoint is outside the database, with the cosignatures it went out with."""
+    await connection.execute(MARK_PUBLISHED, tree_size, note)
+
+
+FIND_LEAF_INDEX: Final = "SELECT leaf_index FROM log_leaves WHERE event_id = $1"
+
+
+async def find_leaf_index(connection: Connection, event_id: UUID) -> int | None:
+    """Return an event's place in the log; None while it waits."""
+    index: int | None = await connection.fetchval(FIND_LEAF_INDEX, event_id)
+    return index
+
+
+LIST_LEAVES: Final = """
+    SELECT event.event_id, event.clip_id, event.clip_seq, event.type, event.recorded_at,
+           event.actor_kind, event.actor_id, event.device_serial, event.leaf, event.leaf_hash
+      FROM log_leaves AS leaf
+      JOIN custody_events AS event USING (event_id)
+     WHERE leaf.leaf_index >= $1
+       AND leaf.leaf_index < $2
+  ORDER BY leaf.leaf_index
+"""
+
+
+async def list_leaves(connection: Connection, start: int, stop: int) -> list[CustodyEvent]:
+    """Return the events with log index from start up to stop (exclusive), in log order."""
+    return [CustodyEvent(**row) for row in await connection.fetch(LIST_LEAVES, start, stop)]
+
+
+def tile_width(tile: bytes) -> int:
+    """Return how many hashes a tile holds."""
+    return len(tile) // HASH_BYTES
