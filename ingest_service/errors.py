@@ -331,6 +331,27 @@ class MalformedBody(Rejected):
 
 
 @dataclass(eq=False)
+class MalformedRequest(Rejected):
+    """What came is not HTTP/1.1; the connection was closed."""
+
+    title: ClassVar[str] = "This is not HTTP/1.1"
+    detail: ClassVar[str] = "{reason}"
+    remedy: ClassVar[str] = "Send well-formed HTTP/1.1."
+    reason: str
+
+
+@dataclass(eq=False)
+class HeadTooLarge(Rejected):
+    """The request line and the headers are larger than any honest ones; nothing was read on."""
+
+    title: ClassVar[str] = "The request's head is too large"
+    detail: ClassVar[str] = "at most {bytes_max} bytes in {headers_max} headers are taken"
+    remedy: ClassVar[str] = "Send fewer or shorter headers."
+    bytes_max: int
+    headers_max: int
+
+
+@dataclass(eq=False)
 class InvalidHeader(Rejected):
     """A header is missing or cannot be read."""
 

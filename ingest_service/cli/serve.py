@@ -11,6 +11,7 @@ from ingest_service.cli.startup import require_settings
 
 # The API by name: with several workers each process imports it for itself.
 _APP: Final = "ingest_service.app:make_app"
+_PROTOCOL: Final = "ingest_service.api.wire:GuardedProtocol"
 # Read by prometheus_client when it is imported; the API's processes are new interpreters.
 _METRICS_DIR_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -32,7 +33,7 @@ def serve() -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=_PROTOCOL,
         ws="none",
         lifespan="on",
         backlog=settings.backlog,

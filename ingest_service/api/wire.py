@@ -1,0 +1,160 @@
+"""HTTP/1.1 as uvicorn speaks it, with limits to what a stranger may make a process keep.
+
+uvicorn has no limit of its own on the head of a request, on the time it takes, nor on what is
+still read of a request that was answered early.
+"""
+
+import asyncio
+from typing import Any, Final, cast
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from ingest_service.api.problems import problem_response
+from ingest_service.domain.clock import utc_now
+from ingest_service.domain.ids import make_id
+from ingest_service.errors import HeadTooLarge, IngestError, MalformedRequest
+
+# tus metadata may take 16 KiB of it.
+HEAD_BYTES_MAX: Final = 64 * 1024
+HEADERS_MAX: Final = 100
+HEAD_TIMEOUT_S: Final = 30.0
+# A chunk that is refused early is read to its end, so that its connection can be used again.
+DRAIN_BYTES_MAX: Final = 16 * 1024 * 1024
+
+_REASONS: Final = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection: an endless head, a silent caller or an endless refused body ends it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(*args, **kwargs)
+        self._head_bytes = 0
+        self._unread_bytes = 0
+        self._is_in_head = False
+        self._is_in_body = False
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start to wait for a head."""
+        super().connection_made(transport)
+        self._start_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and look whether it leads anywhere."""
+        was_answered = self._is_in_body and self.cycle.response_complete
+        super().data_received(data)
+        if self._is_in_head:
+            self._unread_bytes += len(data)
+            if self._unread_bytes > HEAD_BYTES_MAX:
+                self._refuse(HeadTooLarge(HEAD_BYTES_MAX, HEADERS_MAX))
+        elif self._is_in_body and was_answered:
+            self._unread_bytes += len(data)
+            if self._unread_bytes > DRAIN_BYTES_MAX:
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        super().on_message_begin()
+        self._head_bytes = self._unread_bytes = 0
+        self._is_in_head = True
+        if self._head_timer is None:
+            self._start_waiting()
+
+    def on_url(self, url: bytes) -> None:
+        """Count the request line."""
+        self._head_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a field of the head (or of the trailer).
+
+        Raises:
+            HeadTooLarge: httptools turns it into a parser error, which ends in a refusal.
+        """
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > HEAD_BYTES_MAX or len(self.headers) >= HEADERS_MAX:
+            raise HeadTooLarge(HEAD_BYTES_MAX, HEADERS_MAX)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Leave the head."""
+        super().on_headers_complete()
+        self._is_in_head = False
+        self._is_in_body = True
+        self._unread_bytes = 0
+        self._stop_waiting()
+
+    def on_message_complete(self) -> None:
+        """Leave the body."""
+        self._is_in_body = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP with a problem document, as everything else."""
+        if self._head_bytes > HEAD_BYTES_MAX or len(self.headers or ()) >= HEADERS_MAX:
+            self._refuse(HeadTooLarge(HEAD_BYTES_MAX, HEADERS_MAX))
+        else:
+            self._refuse(MalformedRequest(msg))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401
+        if cycle.waiting_for_100_continue:
+            app = _CloseUnlessRead(cast("ASGIApp", app), cycle)
+        super()._start_asgi_task(cycle, app)
+
+    def _refuse(self, error: IngestError) -> None:
+        """Answer outside of any application, then hang up."""
+        if self.transport.is_closing():
+            return
+        # An answer that is under way (or owed to an earlier request) is not to be mixed with ours.
+        is_owed = self.cycle is not None and not self.cycle.response_complete
+        if not is_owed or (self._is_in_body and not self.cycle.response_started):
+            request_id = make_id(utc_now()).hex
+            response = problem_response(error, request_id=request_id)
+            lines = [
+                b"HTTP/1.1 %d %s" % (response.status_code, _REASONS[response.status_code]),
+                *(b"%s: %s" % field for field in response.raw_headers),
+                b"x-request-id: " + request_id.encode(),
+                b"connection: close",
+            ]
+            self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
+        self._is_in_head = self._is_in_body = False
+        self.transport.close()
+
+    def _start_waiting(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        self._head_timer = None
+        self.transport.close()
+
+
+class _CloseUnlessRead:
+    """A caller that waits for `100 Continue` and is refused need not send its body.
+
+    Whether it does is its choice, so what it sends next cannot be told from a new request: the
+    connection ends with the answer (RFC 9110, section 10.1.1).
+    """
+
+    def __init__(self, app: ASGIApp, cycle: RequestResponseCycle) -> None:
+        self._app = app
+        self._cycle = cycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_and_close(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._cycle.waiting_for_100_continue:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive, send_and_close)
