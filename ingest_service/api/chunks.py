@@ -41,7 +41,20 @@ Station = Annotated[Principal, Depends(Granted(UPLOAD))]
 OCTETS: Final = "application/octet-stream"
 _RECEIPT_RETRY_S: Final = "1"
 _BUSY = (errors.VaultUnavailable, errors.LedgerUnavailable, errors.ShuttingDown, errors.VaultFull)
-_NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
+_NO_TOKEN = (
+    errors.Unauthorized,
+    errors.TokenExpired,
+    errors.KeyRevoked,
+    errors.Forbidden,
+    errors.LedgerUnavailable,
+)
+_BAD_JSON = (
+    errors.MalformedBody,
+    errors.InvalidRequest,
+    errors.UnsupportedContentType,
+    errors.BodyTooLarge,
+    errors.BodyStalled,
+)
 
 
 @router.get("/time", summary="The server's clock", responses=documented(*_NO_TOKEN))
@@ -61,13 +74,10 @@ async def get_time(
         200: {"model": AnnouncedClip, "description": "Announced before: the same clip"},
         **documented(
             *_NO_TOKEN,
-            errors.MalformedBody,
-            errors.InvalidRequest,
+            *_BAD_JSON,
             errors.AnnouncementConflict,
             errors.ClipTooLarge,
-            errors.BodyTooLarge,
             errors.UploadBusy,
-            errors.LedgerUnavailable,
         ),
     },
 )
@@ -135,8 +145,10 @@ def _show_plan(announced: Announced, opened: Resources) -> AnnouncedClip:
             errors.ChunkConflict,
             errors.SurfaceMismatch,
             errors.ChunkCorrupted,
+            errors.InvalidRequest,
             errors.UploadGone,
             errors.UploadClosed,
+            errors.UploadBusy,
             errors.BodyStalled,
             *_BUSY,
         ),
@@ -160,7 +172,7 @@ def _show_plan(announced: Announced, opened: Resources) -> AnnouncedClip:
 )
 async def post_chunk(
     clip_id: UUID,
-    index: Annotated[int, Path(description="Counts from 0.")],
+    index: Annotated[int, Path(ge=-(2**31), le=2**31 - 1, description="Counts from 0.")],
     request: Request,
     response: Response,
     opened: Opened,
@@ -212,7 +224,7 @@ def _content_length(request: Request) -> int:
 @router.get(
     "/clips/{clip_id}/chunks",
     summary="Which chunks are missing",
-    responses=documented(*_NO_TOKEN, errors.ClipNotFound, errors.LedgerUnavailable),
+    responses=documented(*_NO_TOKEN, errors.ClipNotFound),
 )
 async def get_chunks(clip_id: UUID, opened: Opened, principal: Station) -> MissingChunks:
     """List the ranges of chunk indices that are still to be sent."""
@@ -283,7 +295,7 @@ def _show_seal(clip: Clip, opened: Resources) -> SealedClip:
     response_model=Receipt,
     responses={
         202: {"model": PendingReceipt, "description": "Not secured yet: ask after Retry-After"},
-        **documented(*_NO_TOKEN, errors.ClipNotFound, errors.LedgerUnavailable),
+        **documented(*_NO_TOKEN, errors.ClipNotFound),
     },
 )
 async def get_receipt(
@@ -309,9 +321,7 @@ async def get_receipt(
     "/devices/{serial}/manifest",
     summary="Report what a camera holds",
     status_code=status.HTTP_201_CREATED,
-    responses=documented(
-        *_NO_TOKEN, errors.MalformedBody, errors.InvalidRequest, errors.LedgerUnavailable
-    ),
+    responses=documented(*_NO_TOKEN, *_BAD_JSON),
 )
 async def post_manifest(
     serial: Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")],

@@ -15,6 +15,12 @@ from schemas.health import CheckResult, Liveness, Readiness
 
 router: Final = APIRouter(tags=["health"])
 
+_NO_TOKEN: Final = (
+    errors.Unauthorized,
+    errors.TokenExpired,
+    errors.KeyRevoked,
+    errors.LedgerUnavailable,
+)
 _NOT_READY: Final = {
     "status": "not ready",
     "checks": {
@@ -65,7 +71,7 @@ async def get_readiness(request: Request, response: Response) -> Readiness:
             "description": "Prometheus text format",
             "content": {"text/plain": {"schema": {"type": "string"}}},
         },
-        **documented(errors.Unauthorized, errors.Forbidden),
+        **documented(*_NO_TOKEN, errors.Forbidden),
     },
 )
 async def get_metrics(
@@ -86,7 +92,7 @@ async def get_metrics(
             "description": "OpenAPI 3.1",
             "content": {"application/json": {"schema": {"type": "object"}}},
         },
-        **documented(errors.Unauthorized),
+        **documented(*_NO_TOKEN),
     },
 )
 async def get_openapi(

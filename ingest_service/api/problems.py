@@ -81,6 +81,8 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     # the request is malformed
     errors.InvalidRequest: HttpRow(422, "fix"),
     errors.MalformedBody: _FIX_400,
+    errors.MalformedRequest: _FIX_400,
+    errors.HeadTooLarge: HttpRow(431, "fix"),
     errors.InvalidHeader: _FIX_400,
     errors.InvalidCursor: _FIX_400,
     errors.UnknownDigestAlgorithm: _FIX_400,
@@ -157,10 +159,14 @@ def add_problem_handlers(app: FastAPI) -> None:
     make_schema = app.openapi
 
     def openapi() -> dict[str, Any]:
-        # FastAPI lists only bodies of JSON answers; ours have a media type of their own.
         schema = make_schema()
         schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-        schemas.setdefault("Problem", Problem.model_json_schema())
+        if "Problem" not in schemas:
+            _document_everywhere(schema)
+            # FastAPI lists only bodies of JSON answers; ours have a media type of their own.
+            schemas["Problem"] = Problem.model_json_schema()
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(unused, None)
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # the documented way to extend it
@@ -194,13 +200,31 @@ def documented(*kinds: type[IngestError]) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
+def _document_everywhere(schema: dict[str, Any]) -> None:
+    """Add what any call may answer, and say truly how invalid parameters are refused."""
+    invalid = documented(errors.InvalidRequest)[422]
+    surprise = {
+        "description": HTTPStatus(500).phrase,
+        "content": {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA}},
+    }
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            responses = operation["responses"]
+            responses.setdefault("500", surprise)
+            if "application/json" in responses.get("422", {}).get("content", {}):
+                responses["422"] = invalid
+
+
 _PROBLEM_SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
 
 
 async def _handle_ours(_request: Request, error: Exception) -> Response:
     if not isinstance(error, IngestError):  # registered for IngestError alone
         raise error
-    return problem_response(error)
+    headers = None
+    if isinstance(error, errors.RangeUnsatisfiable):
+        headers = {"Content-Range": f"bytes */{error.size_bytes}"}
+    return problem_response(error, headers=headers)
 
 
 async def _handle_invalid(_request: Request, error: Exception) -> Response:
@@ -231,7 +255,9 @@ async def _handle_framework(request: Request, error: Exception) -> Response:
         case 404:
             return problem_response(errors.RouteNotFound(method, _printable(request.scope["path"])))
         case 405:
-            return problem_response(errors.MethodNotAllowed(method), headers=error.headers)
+            return problem_response(
+                errors.MethodNotAllowed(method), headers=_list_allowed(request, error)
+            )
         case 400:
             reason = "the body is not JSON in UTF-8"
             return problem_response(errors.MalformedBody(reason))
@@ -242,6 +268,15 @@ async def _handle_framework(request: Request, error: Exception) -> Response:
             phrase = HTTPStatus(status).phrase
             body = _make_body(name, row, phrase, detail=None, remedy=IngestError.remedy)
             return _respond(body, row, error.headers)
+
+
+def _list_allowed(request: Request, error: HTTPException) -> Mapping[str, str] | None:
+    """Return the Allow header of a path; the framework names only its first route's methods."""
+    path = getattr(request.scope.get("route"), "path", None)
+    operations = request.app.openapi()["paths"].get(path)
+    if not operations:
+        return error.headers
+    return {"Allow": ", ".join(sorted(method.upper() for method in operations))}
 
 
 async def _handle_surprise(_request: Request, error: Exception) -> Response:
