@@ -1,18 +1,50 @@
 """What a dock says of a clip before it sends the first byte, and what it is answered."""
 
-from datetime import datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+
+_FIRST_MOMENT = datetime(MINYEAR, 1, 1, tzinfo=UTC)
+_LAST_MOMENT = datetime(MAXYEAR, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+
+
+def _refuse_truth(value: object) -> object:
+    # Python counts with True as with 1; a camera that says true has not said a number.
+    if isinstance(value, bool):
+        message = "must be a number"
+        raise ValueError(message)  # noqa: TRY004 - pydantic wants a ValueError
+    return value
+
+
+def _clamp_time(moment: datetime) -> datetime:
+    # A clock that was never set may stand at year 1, which in UTC is before all years. The raw
+    # announcement keeps what was said.
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return _FIRST_MOMENT if moment.year == MINYEAR else _LAST_MOMENT
+
 
 Identifier = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
 ShortText = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Integer = Annotated[int, Field(ge=-(2**53) + 1, le=2**53 - 1)]
-Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Number = Annotated[int, BeforeValidator(_refuse_truth)]
+Integer = Annotated[Number, Field(ge=-(2**53) + 1, le=2**53 - 1)]
+Count = Annotated[Number, Field(ge=0, le=2**53 - 1)]
+SegmentNumber = Annotated[Number, Field(ge=0, le=1_000_000)]
+Moment = Annotated[AwareDatetime, AfterValidator(_clamp_time)]
 
 ClipState = Literal[
     "receiving",
@@ -65,7 +97,7 @@ class Announcement(BaseModel):
     # identity
     device_serial: Identifier = Field(description="The camera.")
     recording_id: Identifier = Field(description="The camera's own name for the recording.")
-    segment_no: int = Field(default=0, ge=0, le=1_000_000, description="Part of a split recording.")
+    segment_no: SegmentNumber = Field(default=0, description="Part of a split recording.")
     device_recording_seq: Count | None = Field(
         default=None, description="The camera's running number, for completeness."
     )
@@ -76,7 +108,7 @@ class Announcement(BaseModel):
     # device
     device_model: ShortText | None = None
     firmware_version: ShortText | None = None
-    bay_no: int | None = Field(default=None, ge=0, le=100_000)
+    bay_no: Number | None = Field(default=None, ge=0, le=100_000)
     # person and incident: first assertions, corrected later without touching the clip
     officer_id: ShortText | None = None
     incident_id: ShortText | None = None
@@ -85,8 +117,8 @@ class Announcement(BaseModel):
     evidential_state: EvidentialState = "unclassified"
     title: ShortText | None = None
     # time, by the device's clock
-    started_at: AwareDatetime | None = Field(default=None, description="By the device's clock.")
-    ended_at: AwareDatetime | None = None
+    started_at: Moment | None = Field(default=None, description="By the device's clock.")
+    ended_at: Moment | None = None
     clock_state: ClockState | None = Field(
         default=None, description="As the device says; the service may judge it implausible."
     )

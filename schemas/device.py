@@ -4,9 +4,17 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.announcement import Count, Identifier, Integer, ShortText
+from schemas.announcement import (
+    Count,
+    Identifier,
+    Integer,
+    Moment,
+    Number,
+    SegmentNumber,
+    ShortText,
+)
 
 
 class HeldRecording(BaseModel):
@@ -15,7 +23,7 @@ class HeldRecording(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     recording_id: Identifier
-    segment_no: int = Field(default=0, ge=0)
+    segment_no: SegmentNumber = 0
     device_recording_seq: Count | None = None
     size_bytes: Count | None = None
 
@@ -25,8 +33,8 @@ class DeviceManifest(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    docked_at: AwareDatetime | None = None
-    bay_no: int | None = Field(default=None, ge=0)
+    docked_at: Moment | None = None
+    bay_no: Number | None = Field(default=None, ge=0, le=100_000)
     firmware_version: ShortText | None = None
     storage_used_pct: float | None = Field(default=None, ge=0, le=100)
     clock_offset_ms: Integer | None = None

@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from ingest_service.api.deps import resources_of
+from ingest_service.api.deps import Granted, authenticate, resources_of
 from ingest_service.errors import BodyStalled, BodyTooLarge, InvalidHeader, UnsupportedContentType
 
 _JSON: Final = "application/json"
@@ -28,9 +28,13 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
         if self.body_field is None:
             return handle
+        needs_token = any(isinstance(each.call, Granted) for each in self.dependant.dependencies)
 
         async def handle_bounded(request: Request) -> Response:
             resources = resources_of(request)
+            if needs_token:
+                # Strangers are turned away before anything of theirs is read.
+                await authenticate(request.headers, resources.authenticator)
             body = await read_json_body(
                 request,
                 bytes_max=resources.json_bytes_max,
