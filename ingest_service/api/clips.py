@@ -9,7 +9,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ingest_service import errors, telemetry
 from ingest_service.actions.find_clips import count_received, get_visible_clip, list_clips
@@ -23,13 +23,16 @@ from ingest_service.ledger import custody
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.queries import ClipFilter
 from schemas import clip as bodies
-from schemas.announcement import ClipState, EvidentialState
+from schemas.announcement import ClipState, EvidentialState, Moment
 
 router = APIRouter(prefix="/v1", tags=["clips"])
 
 PAGE_MAX: Final = 500
 EVENTS_PAGE: Final = 500
 _READABLE_STATES: Final = frozenset({"sealed", "secured", "erase_pending", "quarantined"})
+# Path separators, control characters, and those that change the direction of writing.
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f/\\\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_NAME_CHARS_MAX: Final = 200
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
 
@@ -51,14 +54,14 @@ class ClipQuery(BaseModel):
     state: ClipState | None = None
     crime_ref: Text | None = None
     incident: Text | None = None
-    recorded_after: AwareDatetime | None = Field(
+    recorded_after: Moment | None = Field(
         default=None, description="Start of the recording, corrected by the measured clock offset."
     )
-    recorded_before: AwareDatetime | None = None
-    received_after: AwareDatetime | None = Field(default=None, description="Announcement time.")
-    received_before: AwareDatetime | None = None
+    recorded_before: Moment | None = None
+    received_after: Moment | None = Field(default=None, description="Announcement time.")
+    received_before: Moment | None = None
     held: bool | None = None
-    erase_due_before: AwareDatetime | None = None
+    erase_due_before: Moment | None = None
     cursor: str | None = Field(default=None, max_length=100)
     limit: int = Field(default=100, ge=1, le=PAGE_MAX)
 
@@ -262,19 +265,26 @@ def _parse_range(request: Request, size_bytes: int, etag: str | None) -> tuple[i
     return start, stop
 
 
+def _file_name(clip: Clip) -> str:
+    """Return a name for the download that is no path and turns no text around."""
+    name = str(clip.announcement.get("filename") or f"{clip.recording_id}-{clip.segment_no}")
+    return _UNSAFE.sub("_", name)[:_NAME_CHARS_MAX].lstrip(".") or "clip"
+
+
 def _content_headers(
     clip: Clip, etag: str | None, start: int, stop: int, *, is_partial: bool
 ) -> dict[str, str]:
-    name = str(clip.announcement.get("filename") or f"{clip.recording_id}-{clip.segment_no}")
+    name = _file_name(clip)
     safe = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
     declared = str(clip.announcement.get("content_type") or "")
+    quoted = quote(name, safe="")
     headers = {
         "Content-Type": declared
         if declared.startswith("video/") and declared.isascii() and declared.isprintable()
         else "application/octet-stream",
         "Content-Length": str(stop - start),
         "Accept-Ranges": "bytes",
-        "Content-Disposition": f"attachment; filename=\"{safe}\"; filename*=UTF-8''{quote(name)}",
+        "Content-Disposition": f"attachment; filename=\"{safe}\"; filename*=UTF-8''{quoted}",
         "Cache-Control": "private, no-store",
         "X-Content-Type-Options": "nosniff",
     }
