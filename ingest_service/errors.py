@@ -134,6 +134,16 @@ class UploadNotFound(NotFound):
 
 
 @dataclass(eq=False)
+class LogPartNotFound(NotFound):
+    """The log has no such checkpoint, tile or leaf (yet)."""
+
+    title: ClassVar[str] = "Not in the custody log"
+    detail: ClassVar[str] = "{reason}"
+    remedy: ClassVar[str] = "Ask /log/checkpoint for the log's size; newer leaves come in a second."
+    reason: str
+
+
+@dataclass(eq=False)
 class StationNotFound(NotFound):
     """No station of that id is registered."""
 
@@ -363,6 +373,16 @@ class InvalidHeader(Rejected):
 
 
 @dataclass(eq=False)
+class InvalidLogRange(Rejected):
+    """An index, size or tile of the custody log that cannot be."""
+
+    title: ClassVar[str] = "No such place in the custody log"
+    detail: ClassVar[str] = "{reason}"
+    remedy: ClassVar[str] = "Ask /log/checkpoint for the log's size and stay inside it."
+    reason: str
+
+
+@dataclass(eq=False)
 class InvalidCursor(Rejected):
     """The cursor was not made by this service."""
 
@@ -538,6 +558,15 @@ class StoredBytesLost(CustodyBroken):
     """Acknowledged bytes are not in the vault any more."""
 
     title: ClassVar[str] = "Acknowledged bytes are missing from storage"
+    detail: ClassVar[str] = "{reason}"
+    reason: str
+
+
+@dataclass(eq=False)
+class LogForked(CustodyBroken):
+    """The ledger's log is not the one that was published; nothing is sequenced any more."""
+
+    title: ClassVar[str] = "The custody log differs from what was published"
     detail: ClassVar[str] = "{reason}"
     reason: str
 

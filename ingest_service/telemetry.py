@@ -79,6 +79,15 @@ CLIPS_QUARANTINED: Final = Counter(
 )
 READ_BACK_BYTES: Final = Counter("ingest_read_back_bytes_total", "Bytes re-read from storage.")
 
+# --- the custody log ---------------------------------------------------------------------
+
+LOG_LEAVES: Final = Counter("ingest_log_leaves_total", "Events given their place in the log.")
+LOG_FORKED: Final = Gauge(
+    "ingest_log_forked",
+    "1 = the ledger's log is not the published one: nothing is sequenced, page someone.",
+    multiprocess_mode="livemax",
+)
+
 # --- what the service leans on -----------------------------------------------------------
 
 VAULT_SECONDS: Final = Histogram(

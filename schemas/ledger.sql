@@ -12,12 +12,33 @@ CREATE TYPE public.custody_link AS (
 	leaf_hash bytea
 );
 
+CREATE FUNCTION public.enqueue_event() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO log_queue (event_id, leaf_hash) VALUES (NEW.event_id, NEW.leaf_hash);
+    RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION public.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 BEGIN
     RAISE EXCEPTION 'custody events are append-only: % refused', TG_OP
         USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+CREATE FUNCTION public.refuse_shrinking() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF substring(NEW.hashes FROM 1 FOR octet_length(OLD.hashes)) <> OLD.hashes THEN
+        RAISE EXCEPTION 'a tile of the log only grows'
+            USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
 END
 $$;
 
@@ -106,6 +127,49 @@ CREATE TABLE public.directory_entries (
     display_name text,
     registered_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT directory_entries_kind CHECK ((kind = ANY (ARRAY['device'::text, 'officer'::text, 'category'::text])))
+);
+
+CREATE TABLE public.log_checkpoints (
+    tree_size bigint NOT NULL,
+    note text NOT NULL,
+    signed_at timestamp with time zone NOT NULL,
+    published_at timestamp with time zone
+);
+
+CREATE TABLE public.log_leaves (
+    leaf_index bigint NOT NULL,
+    event_id uuid NOT NULL
+);
+
+CREATE TABLE public.log_queue (
+    queue_id bigint NOT NULL,
+    event_id uuid NOT NULL,
+    leaf_hash bytea NOT NULL,
+    CONSTRAINT log_queue_leaf_hash CHECK ((octet_length(leaf_hash) = 32))
+);
+
+ALTER TABLE public.log_queue ALTER COLUMN queue_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.log_queue_queue_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.log_state (
+    is_only boolean DEFAULT true NOT NULL,
+    tree_size bigint DEFAULT 0 NOT NULL,
+    halted_reason text,
+    CONSTRAINT log_state_one_row CHECK (is_only),
+    CONSTRAINT log_state_size CHECK ((tree_size >= 0))
+);
+
+CREATE TABLE public.log_tiles (
+    level integer NOT NULL,
+    tile_index bigint NOT NULL,
+    hashes bytea NOT NULL,
+    CONSTRAINT log_tiles_width CHECK ((((octet_length(hashes) % 32) = 0) AND ((octet_length(hashes) >= 32) AND (octet_length(hashes) <= 8192))))
 );
 
 CREATE TABLE public.parts (
@@ -201,6 +265,24 @@ ALTER TABLE ONLY public.device_manifests
 ALTER TABLE ONLY public.directory_entries
     ADD CONSTRAINT directory_entries_pkey PRIMARY KEY (kind, entry_id);
 
+ALTER TABLE ONLY public.log_checkpoints
+    ADD CONSTRAINT log_checkpoints_pkey PRIMARY KEY (tree_size);
+
+ALTER TABLE ONLY public.log_leaves
+    ADD CONSTRAINT log_leaves_event_key UNIQUE (event_id);
+
+ALTER TABLE ONLY public.log_leaves
+    ADD CONSTRAINT log_leaves_pkey PRIMARY KEY (leaf_index);
+
+ALTER TABLE ONLY public.log_queue
+    ADD CONSTRAINT log_queue_pkey PRIMARY KEY (queue_id);
+
+ALTER TABLE ONLY public.log_state
+    ADD CONSTRAINT log_state_pkey PRIMARY KEY (is_only);
+
+ALTER TABLE ONLY public.log_tiles
+    ADD CONSTRAINT log_tiles_pkey PRIMARY KEY (level, tile_index);
+
 ALTER TABLE ONLY public.parts
     ADD CONSTRAINT parts_pkey PRIMARY KEY (upload_id, part_index);
 
@@ -250,6 +332,8 @@ CREATE INDEX custody_events_device_idx ON public.custody_events USING btree (dev
 
 CREATE INDEX device_manifests_device_idx ON public.device_manifests USING btree (device_serial, manifest_id);
 
+CREATE INDEX log_checkpoints_unpublished_idx ON public.log_checkpoints USING btree (tree_size) WHERE (published_at IS NULL);
+
 CREATE INDEX station_keys_station_idx ON public.station_keys USING btree (station_id);
 
 CREATE INDEX uploads_clip_idx ON public.uploads USING btree (clip_id);
@@ -262,7 +346,19 @@ CREATE INDEX uploads_sweep_idx ON public.uploads USING btree (sweep_after) WHERE
 
 CREATE TRIGGER custody_events_append_only BEFORE DELETE OR UPDATE ON public.custody_events FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
+CREATE TRIGGER custody_events_enqueue AFTER INSERT ON public.custody_events FOR EACH ROW EXECUTE FUNCTION public.enqueue_event();
+
 CREATE TRIGGER custody_events_no_truncate BEFORE TRUNCATE ON public.custody_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER log_leaves_append_only BEFORE DELETE OR UPDATE ON public.log_leaves FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER log_leaves_no_truncate BEFORE TRUNCATE ON public.log_leaves FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER log_tiles_no_truncate BEFORE TRUNCATE ON public.log_tiles FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER log_tiles_not_deleted BEFORE DELETE ON public.log_tiles FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER log_tiles_only_grow BEFORE UPDATE ON public.log_tiles FOR EACH ROW EXECUTE FUNCTION public.refuse_shrinking();
 
 ALTER TABLE ONLY public.clips
     ADD CONSTRAINT clips_duplicate_fkey FOREIGN KEY (duplicate_of) REFERENCES public.clips(clip_id);
@@ -275,6 +371,9 @@ ALTER TABLE ONLY public.custody_events
 
 ALTER TABLE ONLY public.device_manifests
     ADD CONSTRAINT device_manifests_station_fkey FOREIGN KEY (station_id) REFERENCES public.stations(station_id);
+
+ALTER TABLE ONLY public.log_leaves
+    ADD CONSTRAINT log_leaves_event_fkey FOREIGN KEY (event_id) REFERENCES public.custody_events(event_id);
 
 ALTER TABLE ONLY public.parts
     ADD CONSTRAINT parts_upload_fkey FOREIGN KEY (upload_id) REFERENCES public.uploads(upload_id);
@@ -300,6 +399,16 @@ GRANT SELECT,INSERT ON TABLE public.custody_events TO ingest_service;
 GRANT SELECT,INSERT ON TABLE public.device_manifests TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.directory_entries TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.log_checkpoints TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.log_leaves TO ingest_service;
+
+GRANT SELECT,INSERT,DELETE ON TABLE public.log_queue TO ingest_service;
+
+GRANT SELECT,UPDATE ON TABLE public.log_state TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.log_tiles TO ingest_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.parts TO ingest_service;
 

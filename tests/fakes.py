@@ -111,6 +111,22 @@ class MemoryVault:
         await self._end("put_object", failure)
         return stored
 
+    async def put_new(self, key: str, data: bytes) -> bool:
+        failure = await self._begin("put_new")
+        self._maybe_lose(failure)
+        is_free = self._find(key, None) is None
+        if is_free:
+            self._store(key, data, hashlib.md5(data).hexdigest())
+        await self._end("put_new", failure)
+        return is_free
+
+    async def find_first_key(self, prefix: str) -> str | None:
+        failure = await self._begin("find_first_key")
+        self._maybe_lose(failure)
+        found = min((key for key in self.keys() if key.startswith(prefix)), default=None)
+        await self._end("find_first_key", failure)
+        return found
+
     async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
         """See `Vault`."""
         failure = await self._begin("open_multipart")

@@ -60,6 +60,7 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.RouteNotFound: _STOP_404,
     errors.ClipNotFound: _STOP_404,
     errors.UploadNotFound: _STOP_404,
+    errors.LogPartNotFound: _STOP_404,
     errors.StationNotFound: _STOP_404,
     errors.StationKeyNotFound: _STOP_404,
     errors.UploadGone: HttpRow(410, "fix"),
@@ -85,6 +86,7 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.HeadTooLarge: HttpRow(431, "fix"),
     errors.InvalidHeader: _FIX_400,
     errors.InvalidCursor: _FIX_400,
+    errors.InvalidLogRange: _FIX_400,
     errors.UnknownDigestAlgorithm: _FIX_400,
     errors.UnsupportedContentType: HttpRow(415, "fix"),
     errors.UnsupportedProtocolVersion: HttpRow(412, "fix"),
@@ -107,6 +109,7 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     # broken
     errors.CustodyBroken: HttpRow(500, "stop"),
     errors.StoredBytesLost: HttpRow(500, "stop"),
+    errors.LogForked: HttpRow(500, "stop"),
 }
 
 

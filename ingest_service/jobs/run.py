@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -12,6 +13,7 @@ from ingest_service.jobs.every import repeat
 from ingest_service.jobs.expire_uploads import expire_uploads
 from ingest_service.jobs.finish_uploads import finish_uploads
 from ingest_service.jobs.read_back import read_back_next
+from ingest_service.jobs.sequence_log import lead_log
 from ingest_service.jobs.sweep_leftovers import sweep_leftovers
 from ingest_service.resources import Resources
 
@@ -32,7 +34,8 @@ async def run_jobs(opened: Resources) -> None:
 async def run_until(opened: Resources, stop: asyncio.Event) -> None:
     """Run the jobs until the event is set."""
     pause_s = opened.jobs.interval_s
-    plan = {
+    plan: dict[str, tuple[Callable[[Resources], Awaitable[int]], float]] = {
+        "sequence_log": (lead_log, 0.5),
         "beat": (beat_once, pause_s),
         "finish_uploads": (finish_uploads, pause_s),
         "expire_uploads": (expire_uploads, pause_s * _SLOW),

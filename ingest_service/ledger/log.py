@@ -35,6 +35,39 @@ async def try_lead(connection: Connection) -> bool:
     return bool(await connection.fetchval(TRY_LEAD, _LEADER_LOCK))
 
 
+STOP_LEADING: Final = "SELECT pg_advisory_unlock($1)"
+
+
+async def stop_leading(connection: Connection) -> None:
+    """Let another process lead; the connection goes back to the pool."""
+    await connection.execute(STOP_LEADING, _LEADER_LOCK)
+
+
+SET_HALT: Final = "UPDATE log_state SET halted_reason = $1"
+
+
+async def set_halt(connection: Connection, reason: str | None) -> None:
+    """Record why nothing is sequenced, for /readyz; None = it is."""
+    await connection.execute(SET_HALT, reason)
+
+
+FIND_HALT: Final = "SELECT halted_reason FROM log_state"
+
+
+async def find_halt(connection: Connection) -> str | None:
+    """Return why nothing is sequenced; None when it is."""
+    reason: str | None = await connection.fetchval(FIND_HALT)
+    return reason
+
+
+HAS_QUEUED: Final = "SELECT EXISTS (SELECT FROM log_queue)"
+
+
+async def has_queued(connection: Connection) -> bool:
+    """Tell whether events wait for their place."""
+    return bool(await connection.fetchval(HAS_QUEUED))
+
+
 LOCK_SIZE: Final = "SELECT tree_size FROM log_state FOR UPDATE"
 
 

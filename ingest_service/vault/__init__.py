@@ -92,6 +92,17 @@ class Vault(Protocol):
         """
         ...
 
+    async def put_new(self, key: str, data: bytes) -> bool:
+        """Store a small object under a key that is free; False when the key is taken.
+
+        What is there stays as it is: two writers cannot both believe that theirs is stored.
+        """
+        ...
+
+    async def find_first_key(self, prefix: str) -> str | None:
+        """Return the first key under a prefix in byte order; None when there is none."""
+        ...
+
     async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
         """Open a multipart upload and return its id. Each call opens another one.
 
@@ -150,10 +161,19 @@ class Vault(Protocol):
         """
         ...
 
-    async def sweep(self, prefix: str, *, keep_key: str | None) -> int:
+    async def sweep(
+        self,
+        prefix: str,
+        *,
+        keep_key: str | None,
+        keep_version: str | None = None,
+        keep_multipart_id: str | None = None,
+    ) -> int:
         """Delete leftovers under a prefix: objects, versions and multipart uploads.
 
-        `keep_key` (with its multipart uploads) is spared. Returns how many were removed.
+        Spared are `keep_key` (of its versions only `keep_version`, where that is given) and the
+        multipart upload `keep_multipart_id`: a store that died while joining may still list it,
+        and aborting it would take the joined bytes along. Returns how many were removed.
         """
         ...
 

@@ -40,6 +40,8 @@ _Answer = TypeVar("_Answer")
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 5.0
 PROBE_AGAIN_AFTER_S: Final = 10.0
+# Precondition failed, or another conditional write of the same key is under way.
+_STATUS_TAKEN: Final = frozenset({409, 412})
 _STATUS_ABSENT: Final = frozenset({404, 405})
 _PLAIN_MD5: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -109,6 +111,36 @@ class S3Vault:
         stored = await self._retrying(send, lambda: body.may_replay)
         await self._probe_if_unknown()
         return stored
+
+    async def put_new(self, key: str, data: bytes) -> bool:
+        """Store a small object under a free key; see `Vault.put_new`."""
+
+        async def send() -> bool:
+            with translating():
+                try:
+                    await self._client.put_object(
+                        Bucket=self._bucket, Key=key, Body=data, IfNoneMatch="*"
+                    )
+                except ClientError as error:
+                    if status_of(error) in _STATUS_TAKEN:
+                        return False
+                    raise
+            return True
+
+        return await self._retrying(send)
+
+    async def find_first_key(self, prefix: str) -> str | None:
+        """Return the first key under a prefix; see `Vault.find_first_key`."""
+
+        async def send() -> str | None:
+            with translating():
+                answer = await self._client.list_objects_v2(
+                    Bucket=self._bucket, Prefix=prefix, MaxKeys=1
+                )
+            found = answer.get("Contents", ())
+            return found[0]["Key"] if found else None
+
+        return await self._retrying(send)
 
     async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
         """Open a multipart upload; see `Vault.open_multipart`."""
@@ -202,15 +234,22 @@ class S3Vault:
         except StoredBytesLost:
             return
 
-    async def sweep(self, prefix: str, *, keep_key: str | None) -> int:
+    async def sweep(
+        self,
+        prefix: str,
+        *,
+        keep_key: str | None,
+        keep_version: str | None = None,
+        keep_multipart_id: str | None = None,
+    ) -> int:
         """Delete leftovers under a prefix; see `Vault.sweep`."""
         removed_count = 0
         for key, multipart_id in await self._retrying(lambda: self._list_uploads(prefix)):
-            if key != keep_key:
+            if multipart_id != keep_multipart_id:
                 await self.abort_multipart(key, multipart_id)
                 removed_count += 1
         for key, version in await self._retrying(lambda: self._list_versions(prefix)):
-            if key != keep_key:
+            if key != keep_key or (keep_version is not None and version != keep_version):
                 await self.delete(key, version)
                 removed_count += 1
         return removed_count

@@ -1,0 +1,87 @@
+"""The one sequencer: places waiting events, signs checkpoints, publishes them."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from ingest_service import telemetry
+from ingest_service.actions.publish_checkpoint import check_published, publish_checkpoints
+from ingest_service.actions.sequence_log import Sequencer, sequence_log
+from ingest_service.errors import LedgerUnavailable, LogForked, Unavailable
+from ingest_service.ledger import log
+from ingest_service.ledger.connection import Connection, reading
+from ingest_service.resources import Resources
+
+_LOG: Final = structlog.get_logger("ingest.log")
+TICK_S: Final = 0.1
+_FOLLOWER_PAUSE_S: Final = 1.0
+_FORKED_PAUSE_S: Final = 10.0
+
+
+async def lead_log(opened: Resources) -> int:
+    """Lead while this process may; return when the lead is lost or the log may not go on.
+
+    The lead is an advisory lock of one connection: when it breaks, another process takes over.
+    It only spares work; two leaders at once would still write one log.
+    """
+    async with reading(opened.pool) as connection:
+        if not await log.try_lead(connection):
+            await asyncio.sleep(_FOLLOWER_PAUSE_S)
+            return 0
+        _LOG.info("log_lead_taken", worker=opened.holders.name)
+        try:
+            await check_published(pool=opened.pool, vault=opened.vault, signer=opened.signer)
+            await log.set_halt(connection, None)
+            await _lead(connection, opened)
+        except LogForked as forked:
+            telemetry.LOG_FORKED.set(1)
+            _LOG.critical("log_forked", reason=forked.reason)
+            await log.set_halt(connection, forked.reason)
+            await asyncio.sleep(_FORKED_PAUSE_S)
+        finally:
+            await _give_up_lead(connection)
+    return 0
+
+
+async def _give_up_lead(connection: Connection) -> None:
+    try:
+        await log.stop_leading(connection)
+    except OSError:
+        # The connection is gone, and the lock with it.
+        return
+
+
+async def _lead(connection: Connection, opened: Resources) -> None:
+    sequencer = Sequencer()
+    telemetry.LOG_FORKED.set(0)
+    publishing: asyncio.Task[None] | None = None
+    try:
+        while True:
+            # Asked on the leader's own connection: a broken one ends the lead here.
+            waiting = await log.has_queued(connection)
+            if waiting:
+                placed = await sequence_log(
+                    sequencer, pool=opened.pool, signer=opened.signer, now=opened.now
+                )
+                telemetry.LOG_LEAVES.inc(placed)
+            if publishing is None or publishing.done():
+                if publishing is not None:
+                    publishing.result()
+                publishing = asyncio.create_task(_publish(opened))
+            await asyncio.sleep(TICK_S)
+    except LedgerUnavailable as error:
+        _LOG.warning("log_lead_lost", reason=error.reason)
+    finally:
+        if publishing is not None:
+            publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)
+
+
+async def _publish(opened: Resources) -> None:
+    try:
+        while await publish_checkpoints(pool=opened.pool, vault=opened.vault):
+            pass
+    except Unavailable as error:
+        # What waits is published by a later tick.
+        _LOG.warning("log_publish_postponed", reason=str(error.facts()))
