@@ -38,6 +38,7 @@ from ingest_service.errors import (
     LengthExceeded,
     OffsetMismatch,
     ShuttingDown,
+    StoredBytesLost,
     SurfaceMismatch,
     TakenOver,
     VaultUnavailable,
@@ -102,6 +103,7 @@ async def append_bytes(
         Disconnected, BodyStalled, TakenOver, ShuttingDown: full parts are counted; so is the
             received prefix of the last one if it was still in memory.
         VaultUnavailable, LedgerUnavailable: ask for the offset, then send again.
+        StoredBytesLost: bytes that were counted are not in the vault any more.
     """
     upload = await take_upload(
         upload_id,
@@ -123,11 +125,22 @@ async def append_bytes(
     except VaultUnavailable:
         append.has_leftovers = True
         raise
+    except StoredBytesLost as lost:
+        # A newer writer joins tails and deletes them; the end of an upload deletes all it left.
+        if await _is_overtaken(append.upload, pool):
+            raise TakenOver(upload_id) from lost
+        raise
     finally:
         leave_upload(upload_id, body, holders=holders)
         if is_leased or append.has_leftovers:
             await _release(append)
     return append.upload
+
+
+async def _is_overtaken(upload: Upload, pool: Pool) -> bool:
+    async with reading(pool) as connection:
+        present = await uploads.find_upload(connection, upload.upload_id)
+    return present is None or present.epoch != upload.epoch
 
 
 def _check_start(upload: Upload, offset_bytes: int, length_bytes: int | None) -> None:

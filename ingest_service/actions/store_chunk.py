@@ -15,12 +15,20 @@ from ingest_service.domain.bytestream import (
 )
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.sha256 import RunningSha256, resume_sha256
-from ingest_service.domain.upload import Part, Upload, UploadRules, number_part, object_key_for
+from ingest_service.domain.upload import (
+    PARTS_MAX,
+    Part,
+    Upload,
+    UploadRules,
+    number_part,
+    object_key_for,
+)
 from ingest_service.errors import (
     ChunkConflict,
     ChunkIndexOutOfRange,
     ChunkMisshapen,
     ClipNotFound,
+    StoredBytesLost,
     SurfaceMismatch,
 )
 from ingest_service.ledger import uploads
@@ -74,16 +82,26 @@ async def store_chunk(
         ChunkCorrupted, Disconnected, BodyStalled: nothing was stored.
         VaultUnavailable, LedgerUnavailable: send the chunk again.
     """
-    async with reading(pool) as connection:
-        claimed = await uploads.claim_chunk(
-            connection, clip_id, station_id, chunk.index, chunk.length_bytes, chunk.sha256
-        )
+    claimed = None
+    if 0 <= chunk.index < PARTS_MAX:
+        async with reading(pool) as connection:
+            claimed = await uploads.claim_chunk(
+                connection, clip_id, station_id, chunk.index, chunk.length_bytes, chunk.sha256
+            )
     if claimed is None:
         return await _explain(clip_id, station_id, chunk, pool, now)
     upload, attempt = claimed
     # A crash here leaves a claim: the dock sends the chunk again and claims the next attempt.
     running = _follow(upload, chunk)
-    part = await _put(upload, attempt, chunk, body, running, pool, vault, budget)
+    try:
+        part = await _put(upload, attempt, chunk, body, running, pool, vault, budget)
+    except StoredBytesLost:
+        # An upload that ended meanwhile took its multipart upload along.
+        async with reading(pool) as connection:
+            present = await uploads.find_upload(connection, upload.upload_id)
+        if present is not None:
+            refuse_ended(present, now)
+        raise
     # A crash here leaves a part that nobody recorded, under this attempt's own number or key.
     async with reading(pool) as connection:
         received_bytes = await uploads.record_chunk(
@@ -173,8 +191,8 @@ async def _explain(
         upload = await uploads.find_clip_upload(connection, clip_id)
         if upload is None or upload.station_id != station_id:
             raise ClipNotFound(str(clip_id))
+        _refuse_misfit(upload, chunk)
         held = await uploads.find_stored_digest(connection, upload.upload_id, chunk.index)
-    _refuse_misfit(upload, chunk)
     if held == chunk.sha256:
         return StoredChunk(is_new=False, received_bytes=upload.offset_bytes)
     if held is None:

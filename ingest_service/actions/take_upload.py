@@ -85,7 +85,7 @@ async def settle_upload(
         return upload
     try:
         return await _take_over(upload_id, station_id, None, pool, holders, wait_s, now)
-    except (UploadClosed, UploadGone):
+    except (UploadBusy, UploadClosed, UploadGone):
         # The interrupted holder had just stored the last byte, or it ended meanwhile.
         async with reading(pool) as connection:
             ended = await uploads.find_upload(connection, upload_id)
