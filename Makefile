@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench lock schema
+.PHONY: help install run demo test check bench compare capacity lock schema
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -34,6 +34,12 @@ check: install ## format, lint, types, import directions
 
 bench: install ## CPU and throughput of the upload path
 	@$(BIN)/python -m loadtest.bench
+
+compare: install ## this service beside other upload servers (COMPARE_ARGS=...)
+	@$(BIN)/python -m loadtest.peers $(COMPARE_ARGS)
+
+capacity: install ## what the fleet's day needs, computed; writes docs/capacity.md
+	@$(BIN)/python -m loadtest.capacity $(CAPACITY_ARGS)
 
 lock: install ## remake the lock files (UPGRADE=--upgrade takes newer versions)
 	@sh requirements/lock.sh $(UPGRADE)

@@ -1,0 +1,1 @@
+"""Other upload servers, measured beside this service in one run: `make compare`."""
