@@ -11,6 +11,7 @@ import structlog
 from ingest_service.errors import IngestError
 from ingest_service.ledger.connection import Pool, reading
 from ingest_service.ledger.health import ask, find_worker_silence
+from ingest_service.ledger.log import find_halt
 from ingest_service.ledger.migrations import find_pending_migrations
 from ingest_service.vault import Vault
 
@@ -19,7 +20,9 @@ CACHE_S: Final = 1.0
 DEADLINE_S: Final = 2.0
 
 _LOG: Final = structlog.get_logger("ingest.readiness")
-_NAMES: Final = ("database", "migrations", "bucket", "worker")
+_NAMES: Final = ("database", "migrations", "bucket", "worker", "custody_log")
+# A halted log is said, but footage is received all the same: events wait for their place.
+_NOT_VITAL: Final = frozenset({"custody_log"})
 
 
 class _NotReady(Exception):
@@ -33,6 +36,11 @@ class Check:
     name: str
     is_ok: bool
     detail: str
+
+    @property
+    def is_vital(self) -> bool:
+        """Whether the process cannot do its work without this."""
+        return self.name not in _NOT_VITAL
 
 
 class ReadinessCheck:
@@ -66,6 +74,7 @@ class ReadinessCheck:
                     self._check_migrations,
                     self._check_bucket,
                     self._check_worker,
+                    self._check_custody_log,
                 )
                 self._checks = tuple(
                     await asyncio.gather(*map(_run_one, _NAMES, (check() for check in checks)))
@@ -95,6 +104,13 @@ class ReadinessCheck:
             raise _NotReady(message)
         if silence_s > self._worker_stale_after_s:
             message = f"no 'ingest work' was heard of for {silence_s:.0f} s"
+            raise _NotReady(message)
+
+    async def _check_custody_log(self) -> None:
+        async with reading(self._pool) as connection:
+            reason = await find_halt(connection)
+        if reason is not None:
+            message = f"nothing is sequenced: {reason}"
             raise _NotReady(message)
 
 

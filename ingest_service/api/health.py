@@ -52,7 +52,7 @@ async def get_liveness() -> Liveness:
 async def get_readiness(request: Request, response: Response) -> Readiness:
     """Ask database, schema, bucket and workers; each at most once a second. Needs no token."""
     checks = await _readiness_check(request).run()
-    is_ready = all(check.is_ok for check in checks)
+    is_ready = all(check.is_ok or not check.is_vital for check in checks)
     if not is_ready:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     response.headers["Cache-Control"] = "no-store"

@@ -58,6 +58,7 @@ async def test_everything_there_is_ready(pool, readiness):
         ("migrations", "ok"),
         ("bucket", "ok"),
         ("worker", "ok"),
+        ("custody_log", "ok"),
     ]
 
 
@@ -105,7 +106,12 @@ async def test_without_a_database_all_that_needs_it_fails_and_nothing_else(
     await pool.close()
     cut_off = ReadinessCheck(pool=pool, vault=vault, worker_stale_after_s=30, monotonic=ticks)
 
-    assert set(failing(await cut_off.run())) == {"database", "migrations", "worker"}
+    assert set(failing(await cut_off.run())) == {
+        "database",
+        "migrations",
+        "worker",
+        "custody_log",
+    }
 
 
 async def test_a_storm_of_probes_asks_once(pool, vault, readiness):
