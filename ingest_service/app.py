@@ -49,6 +49,8 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Ours (telemetry.py) says more, and costs less.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     add_problem_handlers(app)
     for module in (chunks, clips, tus, log, health):

@@ -5,7 +5,7 @@ still read of a request that was answered early.
 """
 
 import asyncio
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -23,6 +23,43 @@ HEAD_TIMEOUT_S: Final = 30.0
 DRAIN_BYTES_MAX: Final = 16 * 1024 * 1024
 
 _REASONS: Final = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
+
+
+class _Blocks:
+    """What arrived of a body and was not read yet; a single block is handed on as it is."""
+
+    __slots__ = ("_blocks", "_length")
+
+    def __init__(self) -> None:
+        self._blocks: list[bytes] = []
+        self._length = 0
+
+    def __iadd__(self, block: bytes) -> Self:
+        self._blocks.append(block)
+        self._length += len(block)
+        return self
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __bytes__(self) -> bytes:
+        return self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)
+
+
+class _UncopiedCycle(RequestResponseCycle):
+    """uvicorn's own copies every body twice: into a bytearray, and out of it again."""
+
+    @property  # type: ignore[override]
+    def body(self) -> _Blocks:
+        """What `receive` hands on next."""
+        blocks: _Blocks | None = self.__dict__.get("_blocks")
+        if blocks is None:
+            blocks = self.__dict__["_blocks"] = _Blocks()
+        return blocks
+
+    @body.setter
+    def body(self, blocks: "_Blocks | bytearray") -> None:
+        self.__dict__["_blocks"] = blocks if isinstance(blocks, _Blocks) else _Blocks()
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -86,6 +123,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Leave the head."""
         super().on_headers_complete()
+        # uvicorn offers no place to name another class; nothing was put into this one yet.
+        self.cycle.__class__ = _UncopiedCycle
         self._is_in_head = False
         self._is_in_body = True
         self._unread_bytes = 0
