@@ -115,7 +115,8 @@ class PieceBody:
         Raises:
             ChunkMisshapen: the source ended early.
             ChunkCorrupted: the last byte came and the digest is another; nothing is stored,
-                because the last block is held back until the digest was checked.
+                because the last block is held back until the digest was checked. A second try
+                lacks it too.
         """
         if self._prefix is not None:
             async for block in self._prefix():
@@ -129,10 +130,10 @@ class PieceBody:
             self.received_bytes += len(block)
             for each in self._hashes:
                 each.update(block)
-            if self._kept is not None:
-                self._kept.append(block)
             if self.received_bytes == self._own_bytes:
                 self._verify()
+            if self._kept is not None:
+                self._kept.append(block)
             yield block
 
     def _verify(self) -> None:

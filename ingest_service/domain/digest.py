@@ -15,22 +15,23 @@ _SHA256_BYTES: Final = 32
 def parse_content_digest(value: str | None) -> bytes:
     """Return the SHA-256 of a Content-Digest field, 32 raw bytes.
 
-    Members of other algorithms are ignored, as RFC 9530 section 2 has it.
+    Members of other algorithms are ignored, as RFC 9530 section 2 has it; of a repeated one the
+    last counts (RFC 8941, section 3.2).
 
     Raises:
         InvalidHeader: missing or malformed. UnknownDigestAlgorithm: no sha-256 among the members.
     """
     if value is None:
         raise InvalidHeader(CONTENT_DIGEST, "missing; send sha-256=:<base64>:")
-    algorithms: list[str] = []
+    digests: dict[str, str] = {}
     for member in value.split(","):
         matched = _MEMBER.fullmatch(member)
         if matched is None:
             raise InvalidHeader(CONTENT_DIGEST, "not of the form sha-256=:<base64>:")
-        algorithms.append(matched[1])
-        if matched[1] == "sha-256":
-            return _decode(matched[2])
-    raise UnknownDigestAlgorithm(", ".join(algorithms)[:100], "sha-256")
+        digests[matched[1]] = matched[2]
+    if "sha-256" not in digests:
+        raise UnknownDigestAlgorithm(", ".join(digests)[:100], "sha-256")
+    return _decode(digests["sha-256"])
 
 
 def format_content_digest(sha256: bytes) -> str:

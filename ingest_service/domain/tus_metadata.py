@@ -1,7 +1,6 @@
 """Upload-Metadata of tus 1.0.0: read strictly, understood leniently."""
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -44,9 +43,11 @@ def parse_metadata(value: str | None) -> dict[str, str]:
 
 def _decode(text: str) -> str:
     try:
-        return base64.b64decode(text, validate=True).decode("utf-8", "replace")
-    except binascii.Error as error:
+        decoded = base64.b64decode(text, validate=True).decode("utf-8", "replace")
+    except ValueError as error:  # what is not ASCII is no binascii.Error
         raise InvalidHeader(HEADER, "a value is not base64") from error
+    # Postgres keeps no NUL in a text.
+    return decoded.replace("\x00", "\ufffd")
 
 
 def make_announcement(
