@@ -78,7 +78,7 @@ class Feed:
         self._ending: BaseException | str | None = None
         self._interruption: Exception | None = None
         self._block_bytes = block_bytes
-        self._is_deaf = is_deaf
+        self.is_deaf = is_deaf
         self._changed = asyncio.Event()
         self.starving = asyncio.Event()
         self.read_bytes = 0
@@ -102,7 +102,7 @@ class Feed:
         self.send(b"")
 
     def interrupt(self, reason: Exception) -> None:
-        if not self._is_deaf and self._interruption is None:
+        if not self.is_deaf and self._interruption is None:
             self._interruption = reason
             self.send(b"")
 
@@ -256,8 +256,8 @@ class MortalVault:
     async def delete(self, key: str, version: str | None) -> None:
         await self._call("delete", key, version)
 
-    async def sweep(self, prefix: str, *, keep_key: str | None) -> int:
-        return await self._call("sweep", prefix, keep_key=keep_key)
+    async def sweep(self, prefix: str, *, keep_key: str | None, **kept: str | None) -> int:
+        return await self._call("sweep", prefix, keep_key=keep_key, **kept)
 
     async def check(self) -> None:
         await self._call("check")
