@@ -28,7 +28,7 @@ pytestmark = [
 
 CLIP_BYTES: Final = 25_165_824
 START_TIMEOUT_S: Final = 120
-RUN_TIMEOUT_S: Final = 120
+RUN_TIMEOUT_S: Final = 300
 COMMANDS: Final = [
     line
     for block in find_blocks(README, "sh")
