@@ -1,5 +1,6 @@
 """What tus asks of every answer on /files, whoever gives it."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,18 +24,33 @@ class TusGate:
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             await self._app(scope, receive, send)
             return
-        for name, value in scope["headers"]:
-            if name == b"x-http-method-override":
-                method = value.decode("latin-1").strip().upper()
-                if method in _OVERRIDABLE:
-                    scope["method"] = method
+        sent_method = scope["method"]
+        method = _find_override(scope["headers"]) or sent_method
+        scope["method"] = method
+        # The server leaves bodies out by the overriding method, the caller expects them by the
+        # one that it sent: without a body both agree where the answer ends.
+        is_bare = method != sent_method and "HEAD" in {method, sent_method}
 
         async def send_with_version(message: Message) -> None:
             if message["type"] == "http.response.start":
-                added = [(b"tus-resumable", b"1.0.0")]
+                headers = [*message.get("headers", ()), (b"tus-resumable", b"1.0.0")]
                 if message["status"] == _PRECONDITION_FAILED:
-                    added.append((b"tus-version", b"1.0.0"))
-                message["headers"] = [*message.get("headers", ()), *added]
+                    headers.append((b"tus-version", b"1.0.0"))
+                if is_bare:
+                    headers = [field for field in headers if field[0] != b"content-length"]
+                    headers.append((b"content-length", b"0"))
+                message["headers"] = headers
+            elif is_bare:
+                message["body"] = b""
             await send(message)
 
         await self._app(scope, receive, send_with_version)
+
+
+def _find_override(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the overriding method, if it is one that may override."""
+    for name, value in headers:
+        if name == b"x-http-method-override":
+            method = value.decode("latin-1").strip().upper()
+            return method if method in _OVERRIDABLE else None
+    return None
