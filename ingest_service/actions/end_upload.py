@@ -49,6 +49,8 @@ async def terminate_upload(
         raise TerminationRefused(upload_id, upload.state)
     if upload.state != "open":
         raise UploadGone(upload_id, upload.state)
+    if upload.expires_at <= now():
+        raise UploadGone(upload_id, "expired")
     station = Actor("station", station_id)
     happening = Happening("upload.terminated", station, {"upload_id": str(upload_id)})
     if not await _end(upload, "terminated", happening, pool=pool, now=now):

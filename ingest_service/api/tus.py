@@ -77,7 +77,8 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
         raise InvalidHeader(UPLOAD_LENGTH, reason)
     length_bytes = parse_integer(request.headers, UPLOAD_LENGTH)
     body_bytes = _body_length(request)
-    has_body = _content_type(request) == APPEND_TYPE and body_bytes != 0
+    brings_bytes = _content_type(request) == APPEND_TYPE
+    has_body = brings_bytes and body_bytes != 0
     if has_body and body_bytes is not None and body_bytes > length_bytes:
         raise LengthExceeded(length_bytes)
     announced = await open_upload(
@@ -99,7 +100,7 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
     elif has_body:
         upload = await _append(request, upload.upload_id, 0, body_bytes, opened, principal)
     headers = {"Location": f"{opened.base_url}/files/{upload.upload_id}"}
-    if has_body or length_bytes == 0:
+    if brings_bytes or length_bytes == 0:
         headers["Upload-Offset"] = str(upload.offset_bytes)
     return Response(status_code=201, headers=headers | _expiry(upload))
 
