@@ -30,6 +30,8 @@ from loadtest.bench_runs import (
     run_parallel,
     run_small,
 )
+from loadtest.dock_wire import Refused
+from loadtest.link import LinkBroken
 from loadtest.own_stack import Stack, StackFailed, running_stack
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -122,7 +124,11 @@ def main() -> int:
                 running_stack(Path(folder)) as stack,
                 asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
             ):
-                report = runner.run(measure(stack, arguments, console))
+                try:
+                    report = runner.run(measure(stack, arguments, console))
+                except* (Refused, LinkBroken, TimeoutError) as group:
+                    told = [str(error) for error in group.exceptions] + stack.last_errors()
+                    raise StackFailed("\n".join(told)) from None
         except StackFailed as error:
             console.print(str(error), markup=False)
             return 2
