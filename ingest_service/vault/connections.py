@@ -1,6 +1,6 @@
 """HTTP/1.1 to the store, for the hot requests: one PUT or GET at a time per connection.
 
-aiohttp costs 0.35 CPU-s/GiB and 0.11 ms per small request here, this costs 0.27 and 0.03; and the
+aiohttp costs 0.35 CPU-s/GiB and 0.11 ms per small request here, this costs 0.27 and 0.05; and the
 body is drawn in the caller's own task, so its errors and the caller's cancellation need no
 translation. Measured with 8 MiB bodies in blocks of 64 KiB to loadtest/null_s3.py.
 """
