@@ -399,7 +399,7 @@ async def _wait_before_try(failed_count: int) -> None:
 
 
 @asynccontextmanager
-async def open_s3_vault(  # noqa: PLR0913 - one knob each, by keyword
+async def open_s3_vault(
     *,
     endpoint: str,
     region: str,
