@@ -307,6 +307,26 @@ class StationKeyConflict(Conflict):
 
 
 @dataclass(eq=False)
+class AppendToFinal(Rejected):
+    """A clip that is joined from partials takes no bytes of its own."""
+
+    title: ClassVar[str] = "This upload is joined from others"
+    detail: ClassVar[str] = "upload {upload_id} is a final upload"
+    remedy: ClassVar[str] = "Append to the partial uploads, before they are joined."
+    upload_id: UUID
+
+
+@dataclass(eq=False)
+class PartialUnusable(Rejected):
+    """A final names something that is not a complete partial upload of the same station."""
+
+    title: ClassVar[str] = "A listed upload cannot be joined"
+    detail: ClassVar[str] = "{reason}"
+    remedy: ClassVar[str] = "List complete partial uploads of your own."
+    reason: str
+
+
+@dataclass(eq=False)
 class TerminationRefused(Rejected):
     """Evidence is not deleted by the one who brought it."""
 
@@ -471,6 +491,27 @@ class LengthExceeded(Rejected):
     detail: ClassVar[str] = "the upload is {length_bytes} bytes long"
     remedy: ClassVar[str] = "Send no byte beyond the declared length."
     length_bytes: int
+
+
+@dataclass(eq=False)
+class InconsistentLength(Rejected):
+    """The request says another length of the upload than was said before; nothing was stored."""
+
+    title: ClassVar[str] = "The length differs from what was declared"
+    detail: ClassVar[str] = "{provided_bytes} bytes declared, {expected_bytes} expected"
+    remedy: ClassVar[str] = "Declare the same length in every request, or open a new upload."
+    expected_bytes: int
+    provided_bytes: int
+
+
+@dataclass(eq=False)
+class ChecksumMismatch(Rejected):
+    """The body does not have the checksum that came with it; none of it was counted."""
+
+    title: ClassVar[str] = "Checksum Mismatch"
+    detail: ClassVar[str] = "the body differs from its {algorithm} checksum"
+    remedy: ClassVar[str] = "Send the same bytes again at the same offset."
+    algorithm: str
 
 
 @dataclass(eq=False)

@@ -217,7 +217,7 @@ CREATE TABLE public.tails (
 
 CREATE TABLE public.uploads (
     upload_id uuid NOT NULL,
-    clip_id uuid NOT NULL,
+    clip_id uuid,
     station_id text NOT NULL,
     surface text DEFAULT 'undecided'::text NOT NULL,
     state text DEFAULT 'open'::text NOT NULL,
@@ -237,9 +237,16 @@ CREATE TABLE public.uploads (
     expires_at timestamp with time zone NOT NULL,
     finish_after timestamp with time zone,
     finish_attempts integer DEFAULT 0 NOT NULL,
+    kind text DEFAULT 'whole'::text NOT NULL,
+    concat text,
+    partial_ids uuid[],
+    is_ietf boolean DEFAULT false NOT NULL,
+    CONSTRAINT uploads_clip_by_kind CHECK (((clip_id IS NULL) = (kind = 'partial'::text))),
     CONSTRAINT uploads_hashed CHECK (((hashed_bytes >= 0) AND (hashed_bytes <= length_bytes))),
+    CONSTRAINT uploads_kind CHECK ((kind = ANY (ARRAY['whole'::text, 'partial'::text, 'final'::text]))),
     CONSTRAINT uploads_offset CHECK (((offset_bytes >= 0) AND (offset_bytes <= length_bytes))),
     CONSTRAINT uploads_part CHECK ((part_bytes > 0)),
+    CONSTRAINT uploads_partials_by_kind CHECK (((partial_ids IS NOT NULL) = (kind = 'final'::text))),
     CONSTRAINT uploads_state CHECK ((state = ANY (ARRAY['open'::text, 'finishing'::text, 'finished'::text, 'expired'::text, 'terminated'::text, 'failed'::text]))),
     CONSTRAINT uploads_surface CHECK ((surface = ANY (ARRAY['undecided'::text, 'native'::text, 'tus'::text])))
 )
@@ -341,6 +348,10 @@ CREATE INDEX uploads_clip_idx ON public.uploads USING btree (clip_id);
 CREATE INDEX uploads_expiry_idx ON public.uploads USING btree (expires_at) WHERE (state = 'open'::text);
 
 CREATE INDEX uploads_finishing_idx ON public.uploads USING btree (finish_after) WHERE (state = 'finishing'::text);
+
+CREATE INDEX uploads_joining_idx ON public.uploads USING btree (finish_after) WHERE ((kind = 'final'::text) AND (state = 'open'::text));
+
+CREATE INDEX uploads_partial_expiry_idx ON public.uploads USING btree (expires_at) WHERE ((kind = 'partial'::text) AND (state = 'finished'::text));
 
 CREATE INDEX uploads_sweep_idx ON public.uploads USING btree (sweep_after) WHERE (sweep_after IS NOT NULL);
 

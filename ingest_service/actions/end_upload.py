@@ -6,7 +6,13 @@ from uuid import UUID
 from ingest_service.actions.take_upload import Holders, settle_upload
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import Actor, Happening, chain_events
-from ingest_service.domain.upload import Upload, UploadRules, clip_prefix, tail_prefix
+from ingest_service.domain.upload import (
+    Upload,
+    UploadRules,
+    clip_prefix,
+    partial_prefix,
+    tail_prefix,
+)
 from ingest_service.errors import TerminationRefused, UploadBusy, UploadGone, UploadNotFound
 from ingest_service.ledger import clips, uploads
 from ingest_service.ledger.connection import Pool, reading, writing
@@ -45,6 +51,10 @@ async def terminate_upload(
         wait_s=rules.take_over_wait_s,
         now=now,
     )
+    if upload.kind == "partial":
+        await _end_partial(upload, pool)
+        await sweep_upload(upload_id, pool=pool, vault=vault)
+        return
     if upload.state in ("finishing", "finished"):
         raise TerminationRefused(upload_id, upload.state)
     if upload.state != "open":
@@ -62,7 +72,15 @@ async def expire_upload(upload_id: UUID, *, pool: Pool, vault: Vault, now: Clock
     """End an upload that nobody continued in time; False when somebody did after all."""
     async with reading(pool) as connection:
         upload = await uploads.find_upload(connection, upload_id)
-    if upload is None or upload.state != "open":
+    if upload is None:
+        return False
+    if upload.kind == "partial":
+        async with writing(pool) as connection:
+            has_ended = await uploads.end_partial(connection, upload_id, "expired")
+        if has_ended:
+            await sweep_upload(upload_id, pool=pool, vault=vault)
+        return has_ended
+    if upload.state != "open":
         return False
     happening = Happening(
         "upload.expired",
@@ -75,6 +93,19 @@ async def expire_upload(upload_id: UUID, *, pool: Pool, vault: Vault, now: Clock
     return True
 
 
+async def _end_partial(upload: Upload, pool: Pool) -> None:
+    """Partials are no evidence: complete ones are taken back too, unless a final draws from them.
+
+    Raises:
+        UploadGone, UploadBusy: nothing was changed.
+    """
+    if upload.state not in ("open", "finished"):
+        raise UploadGone(upload.upload_id, upload.state)
+    async with writing(pool) as connection:
+        if not await uploads.end_partial(connection, upload.upload_id, "terminated"):
+            raise UploadBusy(upload.upload_id, "a clip is being joined from it")
+
+
 async def _end(
     upload: Upload,
     state: Literal["expired", "terminated"],
@@ -85,7 +116,7 @@ async def _end(
 ) -> bool:
     for _ in range(_CHAIN_TRIES):
         async with reading(pool) as connection:
-            clip = await clips.find_clip(connection, upload.clip_id)
+            clip = await clips.find_clip(connection, upload.own_clip_id)
             latest = await uploads.find_upload(connection, upload.upload_id)
         if clip is None or latest is None or latest.state != "open":
             return False
@@ -103,6 +134,8 @@ async def _end(
 async def sweep_upload(upload_id: UUID, *, pool: Pool, vault: Vault) -> int:
     """Remove what an ended upload left in the vault, sparing its clip's object.
 
+    Of an upload whose stored bytes were lost nothing is removed: that is for a person to look at.
+
     Returns how many objects and multipart uploads were removed.
 
     Raises:
@@ -112,12 +145,25 @@ async def sweep_upload(upload_id: UUID, *, pool: Pool, vault: Vault) -> int:
         upload = await uploads.find_upload(connection, upload_id)
         if upload is None:
             raise UploadNotFound(str(upload_id))
-        clip = await clips.find_clip(connection, upload.clip_id)
+        if upload.state == "failed":
+            return 0
+        clip = None
+        if upload.clip_id is not None:
+            clip = await clips.find_clip(connection, upload.clip_id)
     removed = await vault.sweep(tail_prefix(upload_id), keep_key=None)
+    if upload.kind == "partial":
+        removed += await vault.sweep(partial_prefix(upload_id), keep_key=None)
     is_present = clip is not None and clip.upload_id == upload_id
     if clip is not None and (is_present or clip.object_key is None):
         prefix = f"{clip_prefix(clip.clip_id)}{upload_id}"
-        removed += await vault.sweep(prefix, keep_key=clip.object_key)
+        is_kept = clip.object_key is not None
+        removed += await vault.sweep(
+            prefix,
+            keep_key=clip.object_key,
+            # Versions of a joined object may share its bytes in the store; nobody makes two.
+            keep_version=None if upload.multipart_id else clip.object_version,
+            keep_multipart_id=upload.multipart_id if is_kept else None,
+        )
     async with reading(pool) as connection:
         await uploads.settle_sweep(connection, upload_id)
     return removed

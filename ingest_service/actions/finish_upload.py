@@ -125,7 +125,7 @@ async def _finish(upload: Upload, pool: Pool, vault: Vault, now: Clock) -> Clip 
     try:
         key, stored = await _complete(upload, parts, vault)
     except StoredBytesLost as lost:
-        await _fail(upload, str(lost), pool, now)
+        await fail_stored(upload, str(lost), pool=pool, now=now)
         raise
     return await _seal(upload, parts, key, stored, pool, vault, now)
 
@@ -134,7 +134,7 @@ async def _complete(upload: Upload, parts: list[Part], vault: Vault) -> tuple[st
     """Return key and facts of the clip's stored object, joining its parts where there are many."""
     _check_parts(upload, parts)
     if upload.length_bytes == 0:
-        key = object_key_for(upload.clip_id, upload.upload_id, 0)
+        key = object_key_for(upload.own_clip_id, upload.upload_id, 0)
         empty = await vault.put_object(key, BytesBody([]))
         return key, StoredObject(empty.etag, empty.version, 0)
     if upload.fits_one_part:
@@ -178,7 +178,7 @@ async def _seal(
         sha256 = resume_sha256(upload.sha256_state).digest()
     for _ in range(_CHAIN_TRIES):
         async with reading(pool) as connection:
-            clip = await clips.find_clip(connection, upload.clip_id)
+            clip = await clips.find_clip(connection, upload.own_clip_id)
             if clip is None or clip.state not in ("receiving", "finishing"):
                 return None
             reason = _compare_lengths(upload, stored) or _compare_with_device(clip, sha256)
@@ -276,11 +276,11 @@ def _describe(upload: Upload, clip: Clip, seal: clips.Seal, part_count: int) -> 
     ]
 
 
-async def _fail(upload: Upload, reason: str, pool: Pool, now: Clock) -> None:
+async def fail_stored(upload: Upload, reason: str, *, pool: Pool, now: Clock) -> None:
     """Acknowledged bytes are gone: the clip is quarantined and the camera keeps its copy."""
     for _ in range(_CHAIN_TRIES):
         async with reading(pool) as connection:
-            clip = await clips.find_clip(connection, upload.clip_id)
+            clip = await clips.find_clip(connection, upload.own_clip_id)
             if clip is None or clip.state not in ("receiving", "finishing"):
                 return
             events = chain_events(

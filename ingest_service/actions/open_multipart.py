@@ -26,7 +26,7 @@ async def open_multipart(
     """
     if upload.multipart_id is not None:
         return upload
-    key = object_key_for(upload.clip_id, upload.upload_id)
+    key = object_key_for(upload.own_clip_id, upload.upload_id)
     opened = await vault.open_multipart(key, with_sha256=surface == "native")
     # A crash here leaves an empty multipart upload that the ledger does not know.
     async with reading(pool) as connection:

@@ -165,7 +165,7 @@ async def _put(
     )
     try:
         if upload.fits_one_part:
-            key = object_key_for(upload.clip_id, upload.upload_id, attempt)
+            key = object_key_for(upload.own_clip_id, upload.upload_id, attempt)
             stored = await vault.put_object(key, body)
             return Part(
                 chunk.index, 0, chunk.length_bytes, chunk.sha256, stored.etag, key, stored.version

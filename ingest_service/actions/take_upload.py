@@ -8,7 +8,14 @@ from uuid import UUID
 
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.upload import Upload
-from ingest_service.errors import TakenOver, UploadBusy, UploadClosed, UploadGone, UploadNotFound
+from ingest_service.errors import (
+    AppendToFinal,
+    TakenOver,
+    UploadBusy,
+    UploadClosed,
+    UploadGone,
+    UploadNotFound,
+)
 from ingest_service.ledger import uploads
 from ingest_service.ledger.connection import Pool, reading
 
@@ -50,19 +57,25 @@ async def take_upload(
     holders: Holders,
     wait_s: float,
     now: Clock,
+    joins: bool = False,
 ) -> Upload:
     """Lease an upload for this request and return it as it stands then.
 
     An idle upload is leased by one statement. A held one is interrupted: its holder gets wait_s
     seconds to store the prefix it received; then it is fenced off by the next epoch.
 
+    joins  partials are joined into it: the one way to write to a final
+
     Raises:
-        UploadNotFound, UploadGone, UploadClosed, UploadBusy: nothing was changed.
+        UploadNotFound, UploadGone, UploadClosed, UploadBusy, AppendToFinal: nothing was changed.
     """
     async with reading(pool) as connection:
-        upload = await uploads.take_upload(connection, upload_id, station_id, holders.name)
+        upload = await uploads.take_upload(
+            connection, upload_id, station_id, holders.name, joins=joins
+        )
     if upload is None:
-        upload = await _take_over(upload_id, station_id, holders.name, pool, holders, wait_s, now)
+        taker = _Taker(holders.name, joins=joins)
+        upload = await _take_over(upload_id, station_id, taker, pool, holders, wait_s, now)
     holders.bodies[upload_id] = body
     return upload
 
@@ -81,7 +94,7 @@ async def settle_upload(
         upload = await uploads.find_upload(connection, upload_id)
     if upload is None or upload.station_id != station_id:
         raise UploadNotFound(str(upload_id))
-    if upload.state != "open" or upload.leased_by is None:
+    if upload.state != "open" or upload.leased_by is None or upload.kind == "final":
         return upload
     try:
         return await _take_over(upload_id, station_id, None, pool, holders, wait_s, now)
@@ -98,6 +111,14 @@ def leave_upload(upload_id: UUID, body: Interruptible, *, holders: Holders) -> N
     """Forget that this request holds an upload."""
     if holders.bodies.get(upload_id) is body:
         del holders.bodies[upload_id]
+
+
+@dataclass(frozen=True, slots=True)
+class _Taker:
+    """Who writes from now on."""
+
+    name: str
+    joins: bool
 
 
 def refuse_ended(upload: Upload, now: Clock) -> None:
@@ -119,7 +140,7 @@ def refuse_ended(upload: Upload, now: Clock) -> None:
 async def _take_over(
     upload_id: UUID,
     station_id: str,
-    taker: str | None,
+    taker: _Taker | None,
     pool: Pool,
     holders: Holders,
     wait_s: float,
@@ -132,12 +153,15 @@ async def _take_over(
             upload = await uploads.find_upload(connection, upload_id)
             if upload is None or upload.station_id != station_id:
                 raise UploadNotFound(str(upload_id))
+            if taker is not None and (upload.kind == "final") is not taker.joins:
+                raise AppendToFinal(upload_id)
             refuse_ended(upload, now)
             if upload.leased_by is None and taker is None:
                 return upload
             if upload.leased_by is None or time.monotonic() >= deadline:
                 # Compare-and-set on the epoch: of several newcomers exactly one gets the row.
-                taken = await uploads.seize_upload(connection, upload_id, upload.epoch, taker)
+                name = None if taker is None else taker.name
+                taken = await uploads.seize_upload(connection, upload_id, upload.epoch, name)
                 if taken is not None:
                     return taken
             elif pause_s == _FIRST_PAUSE_S:

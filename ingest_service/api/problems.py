@@ -79,6 +79,8 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.StationConflict: HttpRow(409, "stop"),
     errors.StationKeyConflict: HttpRow(409, "stop"),
     errors.TerminationRefused: HttpRow(403, "stop"),
+    errors.AppendToFinal: HttpRow(403, "stop"),
+    errors.PartialUnusable: _FIX_400,
     # the request is malformed
     errors.InvalidRequest: HttpRow(422, "fix"),
     errors.MalformedBody: _FIX_400,
@@ -95,6 +97,9 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.ChunkMisshapen: _FIX_400,
     errors.ChunkCorrupted: HttpRow(422, "fix"),
     errors.LengthExceeded: _FIX_413,
+    errors.InconsistentLength: _FIX_400,
+    # tus 1.0.0, checksum: the status has no name in HTTP.
+    errors.ChecksumMismatch: HttpRow(460, "fix"),
     errors.ClipTooLarge: _FIX_413,
     errors.BodyTooLarge: _FIX_413,
     errors.RangeUnsatisfiable: HttpRow(416, "fix"),
@@ -180,7 +185,7 @@ def documented(*kinds: type[IngestError]) -> dict[int | str, dict[str, Any]]:
     responses: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         row = http_row(kind)
-        phrase = HTTPStatus(row.status).phrase
+        phrase = _phrase(row.status)
         response = responses.setdefault(
             row.status,
             {
@@ -218,6 +223,11 @@ def _document_everywhere(schema: dict[str, Any]) -> None:
                 responses["422"] = invalid
 
 
+def _phrase(status: int) -> str:
+    return "Checksum Mismatch" if status == _CHECKSUM_MISMATCH else HTTPStatus(status).phrase
+
+
+_CHECKSUM_MISMATCH: Final = 460
 _PROBLEM_SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
 
 

@@ -1,53 +1,83 @@
-"""tus 1.0.0 on /files: core, creation, creation-with-upload, expiration, termination."""
+"""tus 1.0.0 on /files, every extension; requests of the IETF protocol go on to `ietf`."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from email.utils import format_datetime
+from functools import partial
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
-from starlette.requests import ClientDisconnect
 
 from ingest_service import errors, telemetry
-from ingest_service.actions.append_bytes import append_bytes
 from ingest_service.actions.end_upload import terminate_upload
-from ingest_service.actions.finish_upload import wait_until_finished
-from ingest_service.actions.open_upload import open_upload
+from ingest_service.actions.join_partials import join_within
+from ingest_service.actions.open_upload import open_final, open_partial, open_upload
 from ingest_service.actions.take_upload import settle_upload
-from ingest_service.api.body import RequestBody
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.headers import parse_integer
 from ingest_service.api.problems import documented
-from ingest_service.domain.bytestream import Disconnected
+from ingest_service.api.receiving import (
+    Sent,
+    announces_trailer,
+    body_length,
+    content_type,
+    find_trailer,
+    finish,
+    parse_id,
+    receive_bytes,
+)
+from ingest_service.domain.checksum import (
+    TUS_ALGORITHMS,
+    UPLOAD_CHECKSUM,
+    BodyCheck,
+    parse_upload_checksum,
+)
+from ingest_service.domain.concatenation import HEADER as UPLOAD_CONCAT
+from ingest_service.domain.concatenation import parse_concat
 from ingest_service.domain.principal import UPLOAD, Principal
 from ingest_service.domain.upload import Upload
 from ingest_service.errors import (
+    AppendToFinal,
     InvalidHeader,
     LengthExceeded,
     OffsetMismatch,
-    StoredBytesLost,
     UnsupportedContentType,
     UnsupportedProtocolVersion,
     UploadBusy,
-    UploadClosed,
     UploadGone,
     UploadNotFound,
 )
 from ingest_service.ledger.connection import reading
-from ingest_service.ledger.uploads import close_upload
+from ingest_service.ledger.uploads import close_upload, find_upload
 from ingest_service.resources import Resources
 
 router = APIRouter(tags=["tus"])
 
 VERSION: Final = "1.0.0"
-EXTENSIONS: Final = "creation,creation-with-upload,expiration,termination"
+EXTENSIONS: Final = (
+    "creation,creation-with-upload,creation-defer-length,checksum,checksum-trailer,expiration,"
+    "termination,concatenation"
+)
 APPEND_TYPE: Final = "application/offset+octet-stream"
 UPLOAD_LENGTH: Final = "Upload-Length"
+DEFER_LENGTH: Final = "Upload-Defer-Length"
 
 Station = Annotated[Principal, Depends(Granted(UPLOAD))]
 _NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
 _BUSY = (errors.VaultUnavailable, errors.LedgerUnavailable, errors.ShuttingDown, errors.VaultFull)
 _COMMON = (*_NO_TOKEN, errors.UnsupportedProtocolVersion, errors.InvalidHeader, *_BUSY)
+_BODY = (
+    OffsetMismatch,
+    LengthExceeded,
+    errors.ClipTooLarge,
+    errors.InconsistentLength,
+    errors.ChecksumMismatch,
+    errors.UnknownDigestAlgorithm,
+    errors.TakenOver,
+    errors.BodyStalled,
+)
 
 
 @router.options("/files", summary="What this tus server serves", status_code=204)
@@ -58,6 +88,7 @@ async def options(opened: Opened) -> Response:
         "Tus-Version": VERSION,
         "Tus-Extension": EXTENSIONS,
         "Tus-Max-Size": str(opened.rules.clip_bytes_max),
+        "Tus-Checksum-Algorithm": ",".join(TUS_ALGORITHMS),
         "Cache-Control": "no-store",
     }
     return Response(status_code=204, headers=headers)
@@ -67,22 +98,74 @@ async def options(opened: Opened) -> Response:
     "/files",
     summary="Open an upload",
     status_code=201,
-    responses=documented(*_COMMON, errors.ClipTooLarge, LengthExceeded),
+    responses=documented(
+        *_COMMON, *_BODY, errors.PartialUnusable, UploadNotFound, UploadGone, UploadBusy
+    ),
 )
 async def post_upload(request: Request, opened: Opened, principal: Station) -> Response:
     """Open an upload (creation); a body of the append type is stored at once."""
     _require_version(request)
-    if request.headers.get("upload-concat") or request.headers.get("upload-defer-length"):
-        reason = "concatenation and deferred lengths are not served"
-        raise InvalidHeader(UPLOAD_LENGTH, reason)
-    length_bytes = parse_integer(request.headers, UPLOAD_LENGTH)
-    body_bytes = _body_length(request)
-    brings_bytes = _content_type(request) == APPEND_TYPE
+    concat = request.headers.get(UPLOAD_CONCAT)
+    partial_ids = None if concat is None else parse_concat(concat, _hosts(request, opened))
+    if concat is not None and partial_ids is not None:
+        return await _post_final(request, concat, partial_ids, opened, principal)
+    length_bytes = _parse_length(request)
+    body_bytes = body_length(request)
+    brings_bytes = content_type(request) == APPEND_TYPE
     has_body = brings_bytes and body_bytes != 0
-    if has_body and body_bytes is not None and body_bytes > length_bytes:
-        raise LengthExceeded(length_bytes)
-    announced = await open_upload(
-        length_bytes,
+    if has_body and None not in (body_bytes, length_bytes) and body_bytes > length_bytes:  # type: ignore[operator] # neither is None
+        raise LengthExceeded(length_bytes or 0)
+    check = find_check(request) if has_body else None
+    station = await opened.authenticator.station_of(principal)
+    metadata = request.headers.get("upload-metadata")
+    if concat is None:
+        announced = await open_upload(
+            length_bytes,
+            metadata,
+            station,
+            pool=opened.pool,
+            rules=opened.rules,
+            now=opened.now,
+            request_id=telemetry.request_id(),
+        )
+        upload = announced.upload
+    else:
+        upload = await open_partial(
+            length_bytes,
+            metadata,
+            station,
+            pool=opened.pool,
+            rules=opened.rules,
+            now=opened.now,
+        )
+    _note_opened(upload)
+    if length_bytes == 0:
+        upload = await _close_empty(upload, principal, opened)
+    elif has_body:
+        sent = Sent(0, body_bytes, check=check)
+        upload = await receive_bytes(request, upload.upload_id, sent, opened, principal)
+    headers = {"Location": f"{opened.base_url}/files/{upload.upload_id}"}
+    if brings_bytes or length_bytes == 0:
+        headers["Upload-Offset"] = str(upload.offset_bytes)
+    return Response(status_code=201, headers=headers | _expiry(upload))
+
+
+async def _post_final(
+    request: Request,
+    concat: str,
+    partial_ids: list[UUID],
+    opened: Resources,
+    principal: Principal,
+) -> Response:
+    """Open a clip that is joined from partials, and join it."""
+    for name in (UPLOAD_LENGTH, DEFER_LENGTH):
+        if name in request.headers:
+            raise InvalidHeader(name, "a final is as long as its partials")
+    if content_type(request) == APPEND_TYPE and body_length(request) != 0:
+        raise InvalidHeader(UPLOAD_CONCAT, "a final has no bytes of its own")
+    announced = await open_final(
+        partial_ids,
+        concat,
         request.headers.get("upload-metadata"),
         await opened.authenticator.station_of(principal),
         pool=opened.pool,
@@ -91,18 +174,19 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
         request_id=telemetry.request_id(),
     )
     upload = announced.upload
-    telemetry.UPLOADS_OPENED.labels("tus").inc()
-    telemetry.add_fields(clip_id=str(upload.clip_id), upload_id=str(upload.upload_id))
-    if length_bytes == 0:
-        async with reading(opened.pool) as connection:
-            await close_upload(connection, upload.clip_id, principal.id, "tus", claim_s=0)
-        upload = await _finish(upload.upload_id, opened)
-    elif has_body:
-        upload = await _append(request, upload.upload_id, 0, body_bytes, opened, principal)
-    headers = {"Location": f"{opened.base_url}/files/{upload.upload_id}"}
-    if brings_bytes or length_bytes == 0:
-        headers["Upload-Offset"] = str(upload.offset_bytes)
-    return Response(status_code=201, headers=headers | _expiry(upload))
+    _note_opened(upload)
+    upload = await join_within(
+        upload.upload_id,
+        pool=opened.pool,
+        vault=opened.vault,
+        holders=opened.holders,
+        budget=opened.budget,
+        rules=opened.rules,
+        now=opened.now,
+    )
+    # The partials are durable and stay until they are joined, so this holds either way.
+    location = f"{opened.base_url}/files/{upload.upload_id}"
+    return Response(status_code=201, headers={"Location": location} | _expiry(upload))
 
 
 @router.head(
@@ -116,25 +200,29 @@ async def head_upload(
     """Answer with the durable offset; a request that still writes is interrupted first."""
     _require_version(request)
     upload = await settle_upload(
-        _parse_id(upload_id),
+        parse_id(upload_id),
         principal.id,
         pool=opened.pool,
         holders=opened.holders,
         wait_s=opened.rules.take_over_wait_s,
         now=opened.now,
     )
-    if upload.state == "finishing":
+    is_joining = upload.kind == "final" and upload.state in ("open", "finishing")
+    if upload.state == "finishing" and not is_joining:
         # Offset == length would read as success, and the object is not there yet.
         raise UploadBusy(upload.upload_id, "being finished")
-    if upload.state not in ("open", "finished"):
-        raise UploadGone(upload.upload_id, upload.state)
-    if upload.state == "open" and upload.expires_at <= opened.now():
-        raise UploadGone(upload.upload_id, "expired")
-    headers = {"Upload-Offset": str(upload.offset_bytes), "Cache-Control": "no-store"}
-    if upload.length_bytes is not None:
-        headers["Upload-Length"] = str(upload.length_bytes)
+    refuse_gone(upload, opened)
+    headers = {"Cache-Control": "no-store"}
+    if not is_joining:
+        headers["Upload-Offset"] = str(upload.offset_bytes)
+    if upload.length_bytes is None:
+        headers[DEFER_LENGTH] = "1"
+    else:
+        headers[UPLOAD_LENGTH] = str(upload.length_bytes)
     if upload.tus_metadata:
         headers["Upload-Metadata"] = upload.tus_metadata
+    if upload.concat:
+        headers[UPLOAD_CONCAT] = upload.concat
     return Response(status_code=200, headers=headers | _expiry(upload))
 
 
@@ -144,15 +232,13 @@ async def head_upload(
     status_code=204,
     responses=documented(
         *_COMMON,
+        *_BODY,
         UploadNotFound,
         UploadGone,
         UploadBusy,
-        OffsetMismatch,
-        LengthExceeded,
         UnsupportedContentType,
+        AppendToFinal,
         errors.SurfaceMismatch,
-        errors.TakenOver,
-        errors.BodyStalled,
     ),
 )
 async def patch_upload(
@@ -160,14 +246,29 @@ async def patch_upload(
 ) -> Response:
     """Append the body at Upload-Offset; what was received of a cut request is kept."""
     _require_version(request)
-    if _content_type(request) != APPEND_TYPE:
-        raise UnsupportedContentType(APPEND_TYPE)
-    offset_bytes = parse_integer(request.headers, "Upload-Offset")
-    upload = await _append(
-        request, _parse_id(upload_id), offset_bytes, _body_length(request), opened, principal
-    )
+    found_id = parse_id(upload_id)
+    try:
+        sent = _read_append(request)
+    except (UnsupportedContentType, InvalidHeader):
+        await _refuse_final(found_id, opened, principal)
+        raise
+    upload = await receive_bytes(request, found_id, sent, opened, principal)
     headers = {"Upload-Offset": str(upload.offset_bytes)}
     return Response(status_code=204, headers=headers | _expiry(upload))
+
+
+def _read_append(request: Request) -> Sent:
+    if content_type(request) != APPEND_TYPE:
+        raise UnsupportedContentType(APPEND_TYPE)
+    upload_length = None
+    if UPLOAD_LENGTH in request.headers:
+        upload_length = parse_integer(request.headers, UPLOAD_LENGTH)
+    return Sent(
+        parse_integer(request.headers, "Upload-Offset"),
+        body_length(request),
+        upload_length=upload_length,
+        check=find_check(request),
+    )
 
 
 @router.delete(
@@ -184,7 +285,7 @@ async def delete_upload(
     """Terminate an unfinished upload and free its storage; a complete one is evidence: 403."""
     _require_version(request)
     await terminate_upload(
-        _parse_id(upload_id),
+        parse_id(upload_id),
         principal.id,
         pool=opened.pool,
         vault=opened.vault,
@@ -195,81 +296,78 @@ async def delete_upload(
     return Response(status_code=204)
 
 
-async def _append(
-    request: Request,
-    upload_id: UUID,
-    offset_bytes: int,
-    body_bytes: int | None,
-    opened: Resources,
-    principal: Principal,
-) -> Upload:
-    telemetry.add_fields(upload_id=str(upload_id))
-    body = RequestBody(request.receive, stall_timeout_s=opened.rules.body_stall_timeout_s)
-    telemetry.ACTIVE_BODIES.inc()
-    try:
-        upload = await append_bytes(
-            upload_id,
-            principal.id,
-            offset_bytes,
-            body_bytes,
-            body,
-            pool=opened.pool,
-            vault=opened.vault,
-            holders=opened.holders,
-            budget=opened.budget,
-            rules=opened.rules,
-            now=opened.now,
-        )
-    except Disconnected as gone:
-        raise ClientDisconnect from gone
-    except (UploadClosed, UploadBusy) as closed:
-        upload = await _answer_repeat(upload_id, offset_bytes, body_bytes, opened, closed)
-    finally:
-        body.close()
-        telemetry.ACTIVE_BODIES.dec()
-        telemetry.add_fields(bytes=body.received_bytes)
-    telemetry.CHUNK_BYTES.labels("tus").inc(upload.offset_bytes - offset_bytes)
-    if upload.state == "finishing":
-        return await _finish(upload_id, opened)
-    return upload
-
-
-async def _answer_repeat(
-    upload_id: UUID,
-    offset_bytes: int,
-    body_bytes: int | None,
-    opened: Resources,
-    closed: UploadClosed | UploadBusy,
-) -> Upload:
-    """An empty append at the end of a complete upload is a repeat: it drives the finishing on."""
-    upload = await wait_until_finished(
-        upload_id, pool=opened.pool, vault=opened.vault, now=opened.now, wait_s=0
-    )
-    if body_bytes == 0 and offset_bytes == upload.offset_bytes == upload.length_bytes:
+async def _close_empty(upload: Upload, principal: Principal, opened: Resources) -> Upload:
+    """An empty upload is complete at once; of a partial nothing is left to do."""
+    if upload.kind == "partial":
         return upload
-    if upload.offset_bytes != offset_bytes:
-        raise OffsetMismatch(upload.offset_bytes, offset_bytes) from closed
-    if isinstance(closed, UploadClosed) and body_bytes:
-        raise LengthExceeded(upload.length_bytes or 0) from closed
-    raise closed
+    async with reading(opened.pool) as connection:
+        await close_upload(connection, upload.own_clip_id, principal.id, "tus", claim_s=0)
+    return await finish(upload.upload_id, opened)
 
 
-async def _finish(upload_id: UUID, opened: Resources) -> Upload:
-    """Wait until the object is whole: only then is the last byte acknowledged."""
-    upload = await wait_until_finished(
-        upload_id,
-        pool=opened.pool,
-        vault=opened.vault,
-        now=opened.now,
-        wait_s=opened.rules.finish_wait_s,
-    )
-    if upload.state == "finishing":
-        raise UploadBusy(upload_id, "being finished")
-    if upload.state == "failed":
-        reason = f"upload {upload_id} lost stored bytes"
-        raise StoredBytesLost(reason)
-    telemetry.UPLOADS_FINISHED.inc()
-    return upload
+async def _refuse_final(upload_id: UUID, opened: Resources, principal: Principal) -> None:
+    """Whatever else is wrong with an append to a final, that it is one is said first."""
+    async with reading(opened.pool) as connection:
+        upload = await find_upload(connection, upload_id)
+    if upload is not None and upload.kind == "final" and upload.station_id == principal.id:
+        raise AppendToFinal(upload_id)
+
+
+def refuse_gone(upload: Upload, opened: Resources) -> None:
+    """Raise what an upload that ended without a clip means for whoever asks for its offset.
+
+    Raises:
+        UploadGone: expired, terminated or failed.
+    """
+    if upload.state not in ("open", "finishing", "finished"):
+        raise UploadGone(upload.upload_id, upload.state)
+    may_expire = upload.state == "open" or upload.kind == "partial"
+    if may_expire and upload.expires_at <= opened.now():
+        raise UploadGone(upload.upload_id, "expired")
+
+
+def find_check(request: Request) -> BodyCheck | None:
+    """Return the checksum of the body, or the promise of one in its trailer.
+
+    Raises:
+        InvalidHeader, UnknownDigestAlgorithm: before a byte is read.
+    """
+    value = request.headers.get(UPLOAD_CHECKSUM)
+    if value is not None:
+        return BodyCheck(parse_upload_checksum(value))
+    if announces_trailer(request, UPLOAD_CHECKSUM):
+        # Which algorithm it will be is told last.
+        return BodyCheck(None, algorithms=TUS_ALGORITHMS, trailer=partial(_read_trailer, request))
+    return None
+
+
+def _read_trailer(request: Request) -> Mapping[str, bytes]:
+    value = find_trailer(request, UPLOAD_CHECKSUM)
+    if value is None:
+        raise InvalidHeader(UPLOAD_CHECKSUM, "announced for the trailer, but missing there")
+    return parse_upload_checksum(value)
+
+
+def _parse_length(request: Request) -> int | None:
+    deferred = request.headers.get(DEFER_LENGTH)
+    if deferred is None:
+        return parse_integer(request.headers, UPLOAD_LENGTH)
+    if deferred != "1":
+        raise InvalidHeader(DEFER_LENGTH, "can only be 1")
+    if UPLOAD_LENGTH in request.headers:
+        raise InvalidHeader(DEFER_LENGTH, "comes together with Upload-Length")
+    return None
+
+
+def _hosts(request: Request, opened: Resources) -> set[str]:
+    return {urlsplit(opened.base_url).netloc, request.headers.get("host", "")}
+
+
+def _note_opened(upload: Upload) -> None:
+    telemetry.UPLOADS_OPENED.labels("tus").inc()
+    telemetry.add_fields(upload_id=str(upload.upload_id))
+    if upload.clip_id is not None:
+        telemetry.add_fields(clip_id=str(upload.clip_id))
 
 
 def _require_version(request: Request) -> None:
@@ -277,29 +375,9 @@ def _require_version(request: Request) -> None:
         raise UnsupportedProtocolVersion(VERSION)
 
 
-def _content_type(request: Request) -> str:
-    return request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
-
-
-def _body_length(request: Request) -> int | None:
-    """Return the announced length of the body; None when it comes in chunked coding."""
-    if request.headers.get("transfer-encoding") is not None:
-        return None
-    if request.headers.get("content-length") is None:
-        return 0
-    return parse_integer(request.headers, "Content-Length")
-
-
-def _parse_id(upload_id: str) -> UUID:
-    try:
-        return UUID(upload_id)
-    except ValueError:
-        raise UploadNotFound(upload_id[:64]) from None
-
-
 def _expiry(upload: Upload) -> dict[str, str]:
     """An upload that may expire says when (RFC 9110 date)."""
-    if upload.state != "open":
+    if upload.state != "open" and upload.kind != "partial":
         return {}
     return {"Upload-Expires": format_http_date(upload.expires_at)}
 

@@ -6,6 +6,34 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PREFIX: Final = "/files"
+# A browser page of any origin may speak to us: no cookie or other ambient right is ever used,
+# so a page can do no more than the token that its user gave it.
+_CORS: Final = [
+    (b"access-control-allow-origin", b"*"),
+    (
+        b"access-control-expose-headers",
+        (
+            b"Upload-Offset, Location, Upload-Length, Tus-Version, Tus-Resumable, Tus-Max-Size,"
+            b" Tus-Extension, Tus-Checksum-Algorithm, Upload-Metadata, Upload-Defer-Length,"
+            b" Upload-Concat, Upload-Expires, Upload-Complete, Upload-Limit,"
+            b" Upload-Draft-Interop-Version, Repr-Digest, Retry-After, X-Request-Id"
+        ),
+    ),
+]
+_PREFLIGHT: Final = [
+    (b"access-control-allow-methods", b"POST, HEAD, PATCH, OPTIONS, GET, DELETE, PUT"),
+    (
+        b"access-control-allow-headers",
+        (
+            b"Authorization, Origin, X-Requested-With, X-Request-ID, X-HTTP-Method-Override,"
+            b" Content-Type, Content-Disposition, Upload-Length, Upload-Offset, Tus-Resumable,"
+            b" Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum,"
+            b" Upload-Incomplete, Upload-Complete, Upload-Draft-Interop-Version, Content-Digest,"
+            b" Repr-Digest, Want-Repr-Digest"
+        ),
+    ),
+    (b"access-control-max-age", b"86400"),
+]
 _OVERRIDABLE: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"})
 _PRECONDITION_FAILED: Final = 412
 
@@ -31,9 +59,14 @@ class TusGate:
         # one that it sent: without a body both agree where the answer ends.
         is_bare = method != sent_method and "HEAD" in {method, sent_method}
 
+        names = {name for name, _ in scope["headers"]}
+        cors = list(_CORS) if b"origin" in names else []
+        if cors and method == "OPTIONS" and b"access-control-request-method" in names:
+            cors += _PREFLIGHT
+
         async def send_with_version(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message.get("headers", ()), (b"tus-resumable", b"1.0.0")]
+                headers = [*message.get("headers", ()), (b"tus-resumable", b"1.0.0"), *cors]
                 if message["status"] == _PRECONDITION_FAILED:
                     headers.append((b"tus-version", b"1.0.0"))
                 if is_bare:

@@ -71,6 +71,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unread_bytes = 0
         self._is_in_head = False
         self._is_in_body = False
+        self._trailers: list[tuple[bytes, bytes]] = []
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -101,6 +102,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._head_bytes = self._unread_bytes = 0
         self._is_in_head = True
+        self._trailers = []
         if self._head_timer is None:
             self._start_waiting()
 
@@ -116,12 +118,20 @@ class GuardedProtocol(HttpToolsProtocol):
             HeadTooLarge: httptools turns it into a parser error, which ends in a refusal.
         """
         self._head_bytes += len(name) + len(value)
-        if self._head_bytes > HEAD_BYTES_MAX or len(self.headers) >= HEADERS_MAX:
+        if (
+            self._head_bytes > HEAD_BYTES_MAX
+            or len(self.headers) + len(self._trailers) >= HEADERS_MAX
+        ):
             raise HeadTooLarge(HEAD_BYTES_MAX, HEADERS_MAX)
+        if self._is_in_body:
+            # uvicorn would let it pass for a header, after those were checked.
+            self._trailers.append((name.lower(), value))
+            return
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Leave the head."""
+        """Leave the head; the application finds the trailer where it looks when the body ended."""
+        self.scope["extensions"] = {"ingest.wire": {"trailers": self._trailers}}
         super().on_headers_complete()
         # uvicorn offers no place to name another class; nothing was put into this one yet.
         self.cycle.__class__ = _UncopiedCycle

@@ -12,6 +12,8 @@ ATTEMPTS_PER_PART: Final = 4
 PARTS_MAX: Final = 10_000 // ATTEMPTS_PER_PART
 
 Surface = Literal["undecided", "native", "tus"]
+# whole: a clip by appends; partial: a piece for finals to come; final: a clip joined from partials.
+UploadKind = Literal["whole", "partial", "final"]
 UploadState = Literal["open", "finishing", "finished", "expired", "terminated", "failed"]
 
 
@@ -23,10 +25,13 @@ class Upload:
     hashed_bytes  the prefix that `sha256_state` covers; falls behind when chunks come unordered
     epoch         fencing number of the present writer; each take-over adds one
     leased_by     who is writing now; None = nobody
+    length_bytes  None until the client tells it
+    concat        Upload-Concat as received
+    is_ietf       opened by the IETF protocol: complete only when the client says so
     """
 
     upload_id: UUID
-    clip_id: UUID
+    clip_id: UUID | None
     station_id: str
     surface: Surface
     state: UploadState
@@ -41,6 +46,22 @@ class Upload:
     multipart_id: str | None
     tus_metadata: str | None
     expires_at: datetime
+    kind: UploadKind = "whole"
+    concat: str | None = None
+    partial_ids: list[UUID] | None = None
+    is_ietf: bool = False
+
+    @property
+    def own_clip_id(self) -> UUID:
+        """The clip that this upload brings in.
+
+        Raises:
+            ValueError: a partial brings none in.
+        """
+        if self.clip_id is None:
+            message = f"upload {self.upload_id} is a partial"
+            raise ValueError(message)
+        return self.clip_id
 
     @property
     def part_count(self) -> int:
@@ -49,8 +70,17 @@ class Upload:
 
     @property
     def fits_one_part(self) -> bool:
-        """Whether the clip is stored by one PutObject, without multipart."""
-        return self.length_bytes is not None and self.length_bytes <= self.part_bytes
+        """Whether the clip is stored by one PutObject, without multipart.
+
+        A length that was told late may find the one part in a multipart upload already.
+        """
+        if self.length_bytes is None or self.multipart_id is not None:
+            return False
+        return self.length_bytes <= self.part_bytes
+
+    def length_max(self, clip_bytes_max: int) -> int:
+        """Return how long the upload may become: the grid is fixed before its length is known."""
+        return min(clip_bytes_max, self.part_bytes * PARTS_MAX)
 
     def part_length(self, part_index: int) -> int:
         """Return the length of a grid part in bytes; the last one may be short."""
@@ -119,6 +149,16 @@ def object_key_for(clip_id: UUID, upload_id: UUID, attempt: int | None = None) -
 def clip_prefix(clip_id: UUID) -> str:
     """Return the prefix under which everything of a clip is stored."""
     return f"clips/{clip_id}/"
+
+
+def partial_prefix(upload_id: UUID) -> str:
+    """Return the prefix of a partial's parts, each an object of its own."""
+    return f"partials/{upload_id}/"
+
+
+def partial_key_for(upload_id: UUID, epoch: int, part_index: int) -> str:
+    """Return the key of one part of a partial; the epoch keeps a stale writer off it."""
+    return f"{partial_prefix(upload_id)}{part_index}.{epoch}"
 
 
 def tail_prefix(upload_id: UUID) -> str:

@@ -12,6 +12,7 @@ from ingest_service.jobs.beat import beat_once
 from ingest_service.jobs.every import repeat
 from ingest_service.jobs.expire_uploads import expire_uploads
 from ingest_service.jobs.finish_uploads import finish_uploads
+from ingest_service.jobs.join_partials import join_due_partials
 from ingest_service.jobs.read_back import read_back_next
 from ingest_service.jobs.sequence_log import lead_log
 from ingest_service.jobs.sweep_leftovers import sweep_leftovers
@@ -38,6 +39,7 @@ async def run_until(opened: Resources, stop: asyncio.Event) -> None:
         "sequence_log": (lead_log, 0.5),
         "beat": (beat_once, pause_s),
         "finish_uploads": (finish_uploads, pause_s),
+        "join_partials": (join_due_partials, pause_s),
         "expire_uploads": (expire_uploads, pause_s * _SLOW),
         "sweep_leftovers": (sweep_leftovers, pause_s * _SLOW),
     }

@@ -47,8 +47,9 @@ INSERT_CLIP: Final = """
     ), upload AS (
         INSERT INTO uploads (
             upload_id, clip_id, station_id, length_bytes, part_bytes, tus_metadata, opened_at,
-            expires_at)
-        SELECT upload_id, clip_id, station_id, size_bytes, $28, $29, announced_at, $30
+            expires_at, surface, kind, concat, partial_ids, is_ietf)
+        SELECT upload_id, clip_id, station_id, size_bytes, $28, $29, announced_at, $30, $32, $33,
+               $34, $35, $36
           FROM head
     )
     INSERT INTO custody_events (
@@ -97,6 +98,11 @@ async def insert_clip(
         upload.tus_metadata,
         upload.expires_at,
         make_links(events),
+        upload.surface,
+        upload.kind,
+        upload.concat,
+        upload.partial_ids,
+        upload.is_ietf,
     )
     return bool(rows)
 

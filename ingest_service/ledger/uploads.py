@@ -14,7 +14,8 @@ INTERRUPT_CHANNEL: Final = "upload_interrupt"
 FIND_UPLOAD: Final = """
     SELECT upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
            hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
-           tus_metadata, expires_at
+           tus_metadata, expires_at, kind,
+           concat, partial_ids, is_ietf
       FROM uploads
      WHERE upload_id = $1
 """
@@ -29,7 +30,8 @@ async def find_upload(connection: Connection, upload_id: UUID) -> Upload | None:
 FIND_CLIP_UPLOAD: Final = """
     SELECT uploads.upload_id, uploads.clip_id, uploads.station_id, surface, uploads.state,
            length_bytes, part_bytes, offset_bytes, hashed_bytes, sha256_state, epoch, leased_by,
-           multipart_key, multipart_id, tus_metadata, expires_at
+           multipart_key, multipart_id, tus_metadata, expires_at, kind,
+           concat, partial_ids, is_ietf
       FROM clips
       JOIN uploads ON uploads.upload_id = clips.upload_id
      WHERE clips.clip_id = $1
@@ -53,19 +55,24 @@ TAKE_UPLOAD: Final = """
      WHERE upload_id = $1
        AND station_id = $2
        AND state = 'open'
+       AND (kind = 'final') = $4
        AND leased_by IS NULL
        AND expires_at > now()
  RETURNING upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
            hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
-           tus_metadata, expires_at
+           tus_metadata, expires_at, kind,
+           concat, partial_ids, is_ietf
 """
 
 
 async def take_upload(
-    connection: Connection, upload_id: UUID, station_id: str, holder: str
+    connection: Connection, upload_id: UUID, station_id: str, holder: str, *, joins: bool
 ) -> Upload | None:
-    """Lease a station's idle open upload; None when it is not idle, not open or not its own."""
-    row = await connection.fetchrow(TAKE_UPLOAD, upload_id, station_id, holder)
+    """Lease a station's idle open upload; None when it is not idle, not open or not its own.
+
+    joins  taken in order to join partials: only finals are, and by nobody else
+    """
+    row = await connection.fetchrow(TAKE_UPLOAD, upload_id, station_id, holder, joins)
     return None if row is None else Upload(**row)
 
 
@@ -79,7 +86,8 @@ SEIZE_UPLOAD: Final = """
        AND epoch = $2
  RETURNING upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
            hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
-           tus_metadata, expires_at
+           tus_metadata, expires_at, kind,
+           concat, partial_ids, is_ietf
 """
 
 
@@ -135,9 +143,14 @@ ADVANCE_OFFSET: Final = """
                sha256_state = $5,
                surface = 'tus',
                expires_at = $6,
+               sweep_after = CASE WHEN $19 THEN now() + interval '5 minutes'
+                                  ELSE sweep_after END,
                leased_by = CASE WHEN $7 THEN NULL ELSE leased_by END,
-               state = CASE WHEN length_bytes = $4 THEN 'finishing' ELSE state END,
-               finish_after = CASE WHEN length_bytes = $4 THEN now() END
+               state = CASE WHEN length_bytes = $4 AND $20
+                            THEN CASE kind WHEN 'partial' THEN 'finished' ELSE 'finishing' END
+                            ELSE state END,
+               finish_after = CASE WHEN length_bytes = $4 AND $20 THEN now()
+                                   WHEN kind = 'final' THEN now() + interval '30 seconds' END
          WHERE upload_id = $1
            AND epoch = $2
            AND offset_bytes = $3
@@ -197,11 +210,16 @@ async def advance_offset(
     part: Part | None = None,
     tail: Tail | None = None,
     replaces_tails: bool = False,
+    has_leftovers: bool = False,
+    may_finish: bool = True,
 ) -> str | None:
     """Record bytes that the vault holds and move the offset; None when fenced off.
 
-    A part replaces the tails that were joined into it; so does a tail that merges them.
-    Returns the upload's state: 'finishing' once the last byte is in.
+    A part replaces the tails that were joined into it; so does a tail that merges them. With
+    has_leftovers those are still in the vault, for the sweep if nobody deletes them before.
+    Returns the upload's state: 'finishing' once the last byte is in (a partial: 'finished').
+
+    may_finish  false leaves a full upload open: the client has not said that it is complete
     """
     state: str | None = await connection.fetchval(
         ADVANCE_OFFSET,
@@ -223,8 +241,37 @@ async def advance_offset(
         None if tail is None else tail.object_version,
         replaces_tails,
         None if tail is None else tail.offset_bytes,
+        has_leftovers,
+        may_finish,
     )
     return state
+
+
+# A length is told once; whoever was overtaken tells it in vain.
+SET_LENGTH: Final = """
+    WITH told AS (
+        UPDATE uploads
+           SET length_bytes = $3
+         WHERE upload_id = $1
+           AND epoch = $2
+           AND state = 'open'
+           AND length_bytes IS NULL
+     RETURNING upload_id, clip_id
+    ), clip AS (
+        UPDATE clips
+           SET size_bytes = $3
+          FROM told
+         WHERE clips.clip_id = told.clip_id
+    )
+    SELECT upload_id FROM told
+"""
+
+
+async def set_length(
+    connection: Connection, upload_id: UUID, epoch: int, length_bytes: int
+) -> bool:
+    """Record the length of an upload that had none; False when fenced off."""
+    return await connection.fetchval(SET_LENGTH, upload_id, epoch, length_bytes) is not None
 
 
 LIST_TAILS: Final = """
@@ -278,7 +325,8 @@ CLAIM_CHUNK: Final = """
     WITH upload AS (
         SELECT uploads.upload_id, uploads.clip_id, uploads.station_id, surface, uploads.state,
                length_bytes, part_bytes, offset_bytes, hashed_bytes, sha256_state, epoch,
-               leased_by, multipart_key, multipart_id, tus_metadata, expires_at
+               leased_by, multipart_key, multipart_id, tus_metadata, expires_at, kind,
+           concat, partial_ids, is_ietf
           FROM clips
           JOIN uploads ON uploads.upload_id = clips.upload_id
          WHERE clips.clip_id = $1
@@ -300,7 +348,8 @@ CLAIM_CHUNK: Final = """
     )
     SELECT upload.upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes,
            offset_bytes, hashed_bytes, sha256_state, epoch, leased_by, multipart_key,
-           multipart_id, tus_metadata, expires_at, claim.attempt
+           multipart_id, tus_metadata, expires_at, kind,
+           concat, partial_ids, is_ietf, claim.attempt
       FROM upload, claim
 """
 
@@ -454,7 +503,8 @@ CLOSE_UPLOAD: Final = """
            AND uploads.surface IN ('undecided', $3)
      RETURNING uploads.upload_id, uploads.clip_id, uploads.station_id, uploads.surface,
                uploads.state, length_bytes, part_bytes, offset_bytes, hashed_bytes, sha256_state,
-               epoch, leased_by, multipart_key, multipart_id, tus_metadata, expires_at
+               epoch, leased_by, multipart_key, multipart_id, tus_metadata, expires_at, kind,
+           concat, partial_ids, is_ietf
     ), clip AS (
         UPDATE clips
            SET state = 'finishing'
@@ -464,7 +514,8 @@ CLOSE_UPLOAD: Final = """
     )
     SELECT upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
            hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
-           tus_metadata, expires_at
+           tus_metadata, expires_at, kind,
+           concat, partial_ids, is_ietf
       FROM closed
 """
 
@@ -480,16 +531,20 @@ async def close_upload(
     return None if row is None else Upload(**row)
 
 
+# A driver before this one died or failed: what it stored may lie in the vault a second time.
 CLAIM_FINISH: Final = """
     UPDATE uploads
        SET finish_after = now() + make_interval(secs => $2 + length_bytes / 100e6),
-           finish_attempts = finish_attempts + 1
+           finish_attempts = finish_attempts + 1,
+           sweep_after = CASE WHEN finish_attempts > 0
+                              THEN now() + interval '5 minutes' ELSE sweep_after END
      WHERE upload_id = $1
        AND state = 'finishing'
        AND finish_after <= now()
  RETURNING upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
            hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
-           tus_metadata, expires_at
+           tus_metadata, expires_at, kind,
+           concat, partial_ids, is_ietf
 """
 
 
@@ -541,6 +596,151 @@ async def list_parts(connection: Connection, upload_id: UUID) -> list[Part]:
     return [Part(**row) for row in await connection.fetch(LIST_PARTS, upload_id)]
 
 
+# --- concatenation (tus) ------------------------------------------------------------------
+
+INSERT_PARTIAL: Final = """
+    INSERT INTO uploads (
+        upload_id, station_id, surface, state, length_bytes, part_bytes, tus_metadata, opened_at,
+        expires_at, kind, concat)
+    VALUES ($1, $2, 'tus', CASE WHEN $3::bigint = 0 THEN 'finished' ELSE 'open' END, $3, $4, $5, $6,
+            $7, 'partial', $8)
+"""
+
+
+async def insert_partial(connection: Connection, upload: Upload, opened_at: datetime) -> None:
+    """Record a piece of clips to come; an empty one is complete at once."""
+    await connection.execute(
+        INSERT_PARTIAL,
+        upload.upload_id,
+        upload.station_id,
+        upload.length_bytes,
+        upload.part_bytes,
+        upload.tus_metadata,
+        opened_at,
+        upload.expires_at,
+        upload.concat,
+    )
+
+
+# Locked, so that none of them ends before the final that names it is recorded.
+LOCK_PARTIALS: Final = """
+    SELECT upload_id, length_bytes
+      FROM uploads
+     WHERE upload_id = ANY($1)
+       AND station_id = $2
+       AND kind = 'partial'
+       AND state = 'finished'
+       AND expires_at > now()
+  ORDER BY upload_id
+       FOR SHARE
+"""
+
+
+async def lock_partials(
+    connection: Connection, partial_ids: list[UUID], station_id: str
+) -> dict[UUID, int]:
+    """Return the lengths of those that are a station's complete partials; run inside `writing`."""
+    rows = await connection.fetch(LOCK_PARTIALS, partial_ids, station_id)
+    return {row["upload_id"]: row["length_bytes"] for row in rows}
+
+
+LIST_PARTS_OF: Final = """
+    SELECT upload_id, part_index, part_number, length_bytes, sha256, etag, object_key,
+           object_version
+      FROM parts
+     WHERE upload_id = ANY($1)
+  ORDER BY upload_id, part_index
+"""
+
+
+async def list_parts_of(connection: Connection, upload_ids: list[UUID]) -> list[tuple[UUID, Part]]:
+    """Return the stored parts of several partials, each one's in order."""
+    rows = await connection.fetch(LIST_PARTS_OF, upload_ids)
+    found: list[tuple[UUID, Part]] = []
+    for row in rows:
+        fields: dict[str, Any] = dict(row)
+        found.append((fields.pop("upload_id"), Part(**fields)))
+    return found
+
+
+CLAIM_JOIN: Final = """
+    UPDATE uploads
+       SET finish_after = now() + interval '30 seconds',
+           finish_attempts = finish_attempts + 1
+     WHERE upload_id = $1
+       AND kind = 'final'
+       AND state = 'open'
+       AND (finish_after IS NULL OR finish_after <= now())
+ RETURNING upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
+           hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
+           tus_metadata, expires_at, kind, concat, partial_ids, is_ietf
+"""
+
+
+async def claim_join(connection: Connection, upload_id: UUID) -> Upload | None:
+    """Claim the joining of a final; None when another is at it, or it is done."""
+    row = await connection.fetchrow(CLAIM_JOIN, upload_id)
+    return None if row is None else Upload(**row)
+
+
+POSTPONE_JOIN: Final = """
+    UPDATE uploads
+       SET finish_after = now() + make_interval(secs => $2)
+     WHERE upload_id = $1
+       AND kind = 'final'
+       AND state = 'open'
+"""
+
+
+async def postpone_join(connection: Connection, upload_id: UUID, *, delay_s: float) -> None:
+    """Let the joining be claimed again after a delay."""
+    await connection.execute(POSTPONE_JOIN, upload_id, delay_s)
+
+
+LIST_DUE_JOINS: Final = """
+    SELECT upload_id
+      FROM uploads
+     WHERE kind = 'final'
+       AND state = 'open'
+       AND COALESCE(finish_after, opened_at + interval '30 seconds') <= now()
+     LIMIT $1
+"""
+
+
+async def list_due_joins(connection: Connection, *, limit: int) -> list[UUID]:
+    """Return finals whose joining nobody drives."""
+    return [row["upload_id"] for row in await connection.fetch(LIST_DUE_JOINS, limit)]
+
+
+LOCK_UPLOAD: Final = "SELECT upload_id FROM uploads WHERE upload_id = $1 FOR UPDATE"
+
+# A partial that a final still draws from stays.
+END_PARTIAL: Final = """
+    UPDATE uploads
+       SET state = $2, leased_by = NULL, epoch = epoch + 1, sweep_after = now()
+     WHERE upload_id = $1
+       AND kind = 'partial'
+       AND state IN ('open', 'finished')
+       AND ($2 <> 'expired' OR expires_at <= now())
+       AND NOT EXISTS (
+            SELECT
+              FROM uploads AS final
+             WHERE final.kind = 'final'
+               AND final.state = 'open'
+               AND $1 = ANY(final.partial_ids))
+ RETURNING upload_id
+"""
+
+
+async def end_partial(connection: Connection, upload_id: UUID, state: str) -> bool:
+    """Expire or terminate a partial; False when it ended, is not due or is being joined.
+
+    Run inside `writing`: the lock makes the second statement see every final that names it.
+    """
+    await connection.execute(LOCK_UPLOAD, upload_id)
+    return await connection.fetchval(END_PARTIAL, upload_id, state) is not None
+
+
 # --- ending without a clip ----------------------------------------------------------------
 
 LIST_EXPIRED: Final = """
@@ -548,13 +748,18 @@ LIST_EXPIRED: Final = """
       FROM uploads
      WHERE state = 'open'
        AND expires_at <= now()
-  ORDER BY expires_at
+     UNION ALL
+    SELECT upload_id
+      FROM uploads
+     WHERE kind = 'partial'
+       AND state = 'finished'
+       AND expires_at <= now()
      LIMIT $1
 """
 
 
 async def list_expired(connection: Connection, *, limit: int) -> list[UUID]:
-    """Return open uploads that nobody continued in time."""
+    """Return open uploads that nobody continued in time, and partials that were kept enough."""
     return [row["upload_id"] for row in await connection.fetch(LIST_EXPIRED, limit)]
 
 
@@ -569,6 +774,7 @@ CLAIM_SWEEPS: Final = """
           FROM uploads
          WHERE sweep_after <= now()
            AND state NOT IN ('open', 'finishing', 'failed')
+           AND NOT (kind = 'partial' AND state = 'finished')
       ORDER BY sweep_after
          LIMIT $1
            FOR UPDATE SKIP LOCKED)
