@@ -9,7 +9,7 @@ compile() {
         --no-header --no-annotate --no-emit-index-url --no-emit-find-links "$@"
 }
 
-compile "$@" --extra embedded --extra develop --output-file requirements/develop.txt pyproject.toml
+compile "$@" --extra embedded --extra develop --extra load --output-file requirements/develop.txt pyproject.toml
 # The same versions as the tests run with.
 compile --constraint requirements/develop.txt --output-file requirements/service.txt pyproject.toml
 echo uv | compile --constraint requirements/develop.txt --output-file requirements/uv.txt -
