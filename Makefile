@@ -4,12 +4,14 @@ BIN := .venv/bin
 DATA ?= data
 PORT ?= 8080
 PYTEST_ARGS ?=
+SCENARIO ?= fleet
+LOAD_ARGS ?=
 
 # Dozens of short-lived processes are started; each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench compare capacity lock schema
+.PHONY: help install run demo test check bench load compare capacity lock schema
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -34,6 +36,9 @@ check: install ## format, lint, types, import directions
 
 bench: install ## CPU and throughput of the upload path
 	@$(BIN)/python -m loadtest.bench
+
+load: install ## a load test with a verdict (SCENARIO=fleet|shift|herd|soak|peak)
+	@$(BIN)/python -m loadtest run $(SCENARIO) $(LOAD_ARGS)
 
 compare: install ## this service beside other upload servers (COMPARE_ARGS=...)
 	@$(BIN)/python -m loadtest.peers $(COMPARE_ARGS)
