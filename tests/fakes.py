@@ -116,7 +116,7 @@ class MemoryVault:
         self._maybe_lose(failure)
         is_free = self._find(key, None) is None
         if is_free:
-            self._store(key, data, hashlib.md5(data).hexdigest())
+            self._store(key, data, hashlib.md5(data, usedforsecurity=False).hexdigest())
         await self._end("put_new", failure)
         return is_free
 
@@ -223,18 +223,35 @@ class MemoryVault:
             versions[:] = [kept for kept in versions if kept.number != version]
         await self._end("delete", failure)
 
-    async def sweep(self, prefix: str, *, keep_key: str | None) -> int:
+    async def sweep(
+        self,
+        prefix: str,
+        *,
+        keep_key: str | None,
+        keep_version: str | None = None,
+        keep_multipart_id: str | None = None,
+    ) -> int:
         """See `Vault`."""
         failure = await self._begin("sweep")
         self._maybe_lose(failure)
         removed_count = 0
         for multipart_id, multipart in list(self._multiparts.items()):
-            if multipart.key.startswith(prefix) and multipart.key != keep_key:
+            if multipart.key.startswith(prefix) and multipart_id != keep_multipart_id:
                 del self._multiparts[multipart_id]
                 removed_count += 1
         for key in list(self._versions):
-            if key.startswith(prefix) and key != keep_key:
-                removed_count += len(self._versions.pop(key))
+            if not key.startswith(prefix):
+                continue
+            kept = [
+                version
+                for version in self._versions[key]
+                if key == keep_key and keep_version in {None, version.number}
+            ]
+            removed_count += len(self._versions[key]) - len(kept)
+            if kept:
+                self._versions[key] = kept
+            else:
+                del self._versions[key]
         await self._end("sweep", failure)
         return removed_count
 

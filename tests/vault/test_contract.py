@@ -338,11 +338,42 @@ async def test_sweep_spares_the_key_that_is_kept(vault: Vault, prefix: str) -> N
     multipart_id = await vault.open_multipart(f"{prefix}clip/content")
     await vault.put_object(f"{prefix}clip/tail-1", Bytes(b"tail"))
 
-    removed_count = await vault.sweep(f"{prefix}clip/", keep_key=f"{prefix}clip/content")
+    removed_count = await vault.sweep(
+        f"{prefix}clip/", keep_key=f"{prefix}clip/content", keep_multipart_id=multipart_id
+    )
 
     assert removed_count == 1
     assert await read_all(vault.read(f"{prefix}clip/content", kept.version)) == b"evidence"
     await vault.put_part(f"{prefix}clip/content", multipart_id, 1, Bytes(LAST))
+
+
+async def test_sweep_removes_multipart_uploads_that_never_became_the_kept_object(
+    vault: Vault, prefix: str
+) -> None:
+    kept = await vault.put_object(f"{prefix}content", Bytes(b"evidence"))
+    forgotten = await vault.open_multipart(f"{prefix}content")
+
+    removed_count = await vault.sweep(prefix, keep_key=f"{prefix}content")
+
+    assert removed_count == 1
+    assert await read_all(vault.read(f"{prefix}content", kept.version)) == b"evidence"
+    with pytest.raises(StoredBytesLost):
+        await vault.put_part(f"{prefix}content", forgotten, 1, Bytes(LAST))
+
+
+async def test_sweep_removes_other_versions_of_the_kept_key(vault: Vault, prefix: str) -> None:
+    older = await vault.put_object(f"{prefix}content", Bytes(b"older"))
+    kept = await vault.put_object(f"{prefix}content", Bytes(b"evidence"))
+    newer = await vault.put_object(f"{prefix}content", Bytes(b"newer"))
+
+    removed_count = await vault.sweep(
+        prefix, keep_key=f"{prefix}content", keep_version=kept.version
+    )
+
+    assert removed_count == 2
+    assert await read_all(vault.read(f"{prefix}content", kept.version)) == b"evidence"
+    assert await vault.get_facts(f"{prefix}content", older.version) is None
+    assert await vault.get_facts(f"{prefix}content", newer.version) is None
 
 
 async def test_sweep_of_nothing_removes_nothing(vault: Vault, prefix: str) -> None:
