@@ -125,8 +125,10 @@ async def _finish(upload: Upload, pool: Pool, vault: Vault, now: Clock) -> Clip 
     try:
         key, stored = await _complete(upload, parts, vault)
     except StoredBytesLost as lost:
-        await fail_stored(upload, str(lost), pool=pool, now=now)
-        raise
+        if await fail_stored(upload, str(lost), pool=pool, now=now):
+            raise
+        # Our claim lapsed and another driver has sealed the clip: its part rows went with that.
+        return None
     return await _seal(upload, parts, key, stored, pool, vault, now)
 
 
@@ -276,13 +278,16 @@ def _describe(upload: Upload, clip: Clip, seal: clips.Seal, part_count: int) -> 
     ]
 
 
-async def fail_stored(upload: Upload, reason: str, *, pool: Pool, now: Clock) -> None:
-    """Acknowledged bytes are gone: the clip is quarantined and the camera keeps its copy."""
+async def fail_stored(upload: Upload, reason: str, *, pool: Pool, now: Clock) -> bool:
+    """Acknowledged bytes are gone: the clip is quarantined and the camera keeps its copy.
+
+    Returns False when the clip is settled already, one way or the other: nothing was changed.
+    """
     for _ in range(_CHAIN_TRIES):
         async with reading(pool) as connection:
             clip = await clips.find_clip(connection, upload.own_clip_id)
             if clip is None or clip.state not in ("receiving", "finishing"):
-                return
+                return False
             events = chain_events(
                 clip.head,
                 [
@@ -299,5 +304,5 @@ async def fail_stored(upload: Upload, reason: str, *, pool: Pool, now: Clock) ->
                 device_serial=clip.device_serial,
             )
             if await clips.fail_upload(connection, clip, upload.upload_id, reason, events):
-                return
+                return True
     raise LedgerUnavailable(_CROWDED)

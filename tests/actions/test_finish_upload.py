@@ -5,6 +5,7 @@ import hashlib
 
 import pytest
 
+from ingest_service.actions.finish_upload import finish_within
 from ingest_service.errors import (
     ChunksMissing,
     ClipNotFound,
@@ -14,6 +15,8 @@ from ingest_service.errors import (
     UploadGone,
     VaultUnavailable,
 )
+from ingest_service.ledger import uploads
+from ingest_service.ledger.connection import reading
 from tests.actions.engine import (
     OTHER_DOCK,
     Crash,
@@ -267,6 +270,24 @@ async def test_finished_by_two_at_once_it_is_sealed_once(
     assert read_object(vault, clip) == footage
     types = await list_event_types(ledger, upload.clip_id)
     assert types == ["clip.announced", "clip.sealed"]
+
+
+async def test_a_driver_that_comes_too_late_finds_nothing_lost(
+    service, other_service, ledger, upload, footage
+):
+    """Its claim lapsed before it read the part rows: they went when another sealed the clip."""
+    await service.append_all(upload.upload_id, 0, footage)
+    async with reading(ledger) as connection:
+        late = await uploads.claim_finish(connection, upload.upload_id, claim_s=10)
+    await make_finish_due(ledger, upload.upload_id)
+    await other_service.finish(upload.upload_id)
+
+    done = await finish_within(
+        late, pool=service.pool, vault=service.vault, now=service.now, wait_s=10
+    )
+
+    assert done is None
+    assert (await get_clip(ledger, upload.clip_id)).state == "sealed"
 
 
 async def test_a_claimed_finishing_is_not_driven_by_another(
