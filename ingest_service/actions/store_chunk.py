@@ -193,10 +193,13 @@ async def _explain(
             raise ClipNotFound(str(clip_id))
         _refuse_misfit(upload, chunk)
         held = await uploads.find_stored_digest(connection, upload.upload_id, chunk.index)
+    if upload.state not in ("finishing", "finished"):
+        # Before the digest is looked at: the parts of an upload that ended are stored no more.
+        _refuse_state(upload, now)
     if held == chunk.sha256:
         return StoredChunk(is_new=False, received_bytes=upload.offset_bytes)
     if held is None:
-        _refuse_state(upload, now)
+        refuse_ended(upload, now)
     raise ChunkConflict(chunk.index)
 
 

@@ -399,29 +399,28 @@ async def find_stored_digest(
     return digest
 
 
-# The upload's row is locked first, so that a chunk is marked stored only if it is counted. A second
-# recorder of the same index waits there, then finds the etag set and counts nothing. The hash
-# moves on only if this chunk is where it stood.
+# The part's row goes first: a second recorder of the same index waits for its lock, then finds the
+# etag set and counts nothing. Only one row lock is held while waiting for the upload's, so that
+# recorders of one clip queue up and never block each other. The hash moves on only if this chunk
+# is where it stood. A part may be marked in an upload that ends in this very moment: it is not
+# counted, and an ended upload's parts are believed by nobody (`store_chunk._explain`).
 RECORD_CHUNK: Final = """
-    WITH upload AS (
-        SELECT upload_id
-          FROM uploads
-         WHERE upload_id = $1
-           AND state = 'open'
-           AND surface IN ('undecided', 'native')
-           FOR NO KEY UPDATE
-    ), part AS (
+    WITH part AS (
         UPDATE parts
            SET part_number = $4,
                etag = $5,
                object_key = $6,
                object_version = $7
-          FROM upload
-         WHERE parts.upload_id = upload.upload_id
+         WHERE upload_id = $1
            AND part_index = $2
            AND sha256 = $3
            AND etag IS NULL
-     RETURNING parts.upload_id, part_index, length_bytes
+           AND EXISTS (
+               SELECT FROM uploads
+                WHERE uploads.upload_id = $1
+                  AND state = 'open'
+                  AND surface IN ('undecided', 'native'))
+     RETURNING upload_id, part_index, length_bytes
     )
     UPDATE uploads
        SET offset_bytes = offset_bytes + part.length_bytes,
@@ -434,6 +433,8 @@ RECORD_CHUNK: Final = """
                                THEN $9 ELSE sha256_state END
       FROM part
      WHERE uploads.upload_id = part.upload_id
+       AND state = 'open'
+       AND surface IN ('undecided', 'native')
  RETURNING offset_bytes
 """
 
