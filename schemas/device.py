@@ -31,7 +31,29 @@ class HeldRecording(BaseModel):
 class DeviceManifest(BaseModel):
     """Reported at dock contact: completeness and evidence at risk are computed from it."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "docked_at": "2026-11-21T23:02:10Z",
+                    "bay_no": 4,
+                    "storage_used_pct": 61.5,
+                    "clock_offset_ms": -420,
+                    "clock_uncertainty_ms": 15,
+                    "first_recording_seq": 118,
+                    "last_recording_seq": 121,
+                    "recordings": [
+                        {
+                            "recording_id": "20261121-2214-0031",
+                            "device_recording_seq": 121,
+                            "size_bytes": 209715200,
+                        }
+                    ],
+                }
+            ]
+        },
+    )
 
     docked_at: Moment | None = None
     bay_no: Number | None = Field(default=None, ge=0, le=100_000)

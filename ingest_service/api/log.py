@@ -70,7 +70,15 @@ async def get_consistency(
 
 
 # Before the hash tiles: 'entries' stands where a level does.
-@router.get("/log/tile/entries/{path:path}", summary="An entry bundle", responses=_TILE)
+@router.get(
+    "/log/tile/entries/{path:path}",
+    summary="An entry bundle",
+    response_class=Response,
+    responses={
+        **documented(*_NO_TOKEN),
+        **_TILE,
+    },
+)
 async def get_entries(
     path: str,
     opened: Opened,
@@ -88,7 +96,12 @@ async def get_entries(
     return Response(bundle, media_type=_OCTETS, headers=_IMMUTABLE)
 
 
-@router.get("/log/tile/{level}/{path:path}", summary="A tile of hashes", responses=_TILE)
+@router.get(
+    "/log/tile/{level}/{path:path}",
+    summary="A tile of hashes",
+    response_class=Response,
+    responses=_TILE,
+)
 async def get_tile(level: str, path: str, opened: Opened) -> Response:
     """Answer with a tile's hashes, 32 bytes each; a partial tile is a prefix of the full one."""
     index, width = _parse(path)

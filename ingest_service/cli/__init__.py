@@ -6,6 +6,7 @@ from ingest_service.cli.demo import demo
 from ingest_service.cli.dev import dev
 from ingest_service.cli.dock import dock_app
 from ingest_service.cli.migrate import migrate
+from ingest_service.cli.openapi import openapi
 from ingest_service.cli.serve import serve
 from ingest_service.cli.settings_table import settings_table
 from ingest_service.cli.signing_key import make_key
@@ -27,6 +28,7 @@ app.command()(migrate)
 app.command("make-signing-key")(make_key)
 app.command()(demo)
 app.command()(settings_table)
+app.command()(openapi)
 app.add_typer(dock_app)
 app.add_typer(station_app)
 
