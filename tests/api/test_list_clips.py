@@ -1,0 +1,242 @@
+"""GET /v1/clips: filters, pages, and whose clips are seen."""
+
+import secrets
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from tests.api.served import assert_problem
+
+
+@pytest.fixture
+async def marked(dock):
+    """A mark that no other test's clips bear: officer, crime, incident."""
+    return secrets.token_hex(8)
+
+
+async def listed(client, **query) -> list[str]:
+    response = await client.get("/v1/clips", params=query)
+    assert response.status_code == 200, response.text
+    return [clip["clip_id"] for clip in response.json()["clips"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "member"),
+    [
+        ("device", "device_serial"),
+        ("officer", "officer_id"),
+        ("category", "category"),
+        ("crime_ref", "crime_ref"),
+        ("incident", "incident_id"),
+    ],
+)
+async def test_a_filter_finds_its_clips_and_no_others(dock, reader, marked, query, member):
+    other = await dock.announce(**{member: f"{marked}-other"})
+    first = await dock.announce(**{member: marked})
+    second = await dock.announce(**{member: marked})
+
+    found = await listed(reader, **{query: marked})
+    assert found == [second["clip_id"], first["clip_id"]]
+    assert other["clip_id"] not in found
+
+
+async def test_clips_of_a_station_a_site_and_a_borough(make_dock, reader, marked):
+    here, there = await make_dock(borough=f"B-{marked}"), await make_dock(borough=f"C-{marked}")
+    clip = (await here.announce())["clip_id"]
+    await there.announce()
+
+    assert await listed(reader, station=here.station.station_id) == [clip]
+    assert await listed(reader, site=here.station.site_id) == [clip]
+    assert await listed(reader, borough=here.station.borough) == [clip]
+
+
+async def test_clips_in_a_state(dock, reader, marked):
+    receiving = (await dock.announce(officer_id=marked))["clip_id"]
+    sealed = await dock.bring_in(b"sealed", officer_id=marked)
+    secured = await dock.secure(b"secured", officer_id=marked)
+
+    for state, clip in (("receiving", receiving), ("sealed", sealed), ("secured", secured)):
+        assert await listed(reader, officer=marked, state=state) == [clip]
+    assert await listed(reader, officer=marked, state="quarantined") == []
+
+
+async def test_clips_of_an_evidential_state(dock, reader, marked):
+    evidential = await dock.announce(officer_id=marked, evidential_state="evidential")
+    plain = await dock.announce(officer_id=marked)
+
+    assert await listed(reader, officer=marked, evidential_state="evidential") == [
+        evidential["clip_id"]
+    ]
+    assert await listed(reader, officer=marked, evidential_state="unclassified") == [
+        plain["clip_id"]
+    ]
+
+
+async def test_the_time_of_recording_is_the_corrected_one(dock, reader, marked):
+    clip = await dock.announce(
+        officer_id=marked, started_at="2026-11-20T10:00:00Z", clock_offset_ms=3_600_000
+    )
+    await dock.announce(officer_id=marked)
+
+    def between(after, before):
+        return listed(
+            reader,
+            officer=marked,
+            recorded_after=f"2026-11-20T{after}:00:00Z",
+            recorded_before=f"2026-11-20T{before}:00:00+00:00",
+        )
+
+    assert await between("11", "12") == [clip["clip_id"]]
+    assert await between("10", "11") == []
+
+
+async def test_the_time_of_receipt_has_an_inclusive_start_and_an_exclusive_end(
+    dock, reader, marked
+):
+    clip_id = (await dock.announce(officer_id=marked))["clip_id"]
+    moment = (await reader.get(f"/v1/clips/{clip_id}")).json()["announced_at"]
+    later = (datetime.fromisoformat(moment) + timedelta(milliseconds=1)).isoformat()
+
+    assert await listed(reader, officer=marked, received_after=moment) == [clip_id]
+    assert await listed(reader, officer=marked, received_after=later) == []
+    assert await listed(reader, officer=marked, received_before=moment) == []
+    assert await listed(reader, officer=marked, received_before=later) == [clip_id]
+
+
+async def test_clips_that_are_held_or_due(served, dock, reader, marked):
+    held, due, plain = [(await dock.announce(officer_id=marked))["clip_id"] for _ in range(3)]
+    soon = datetime.now(UTC) + timedelta(days=1)
+    await served.sql("UPDATE clips SET is_held = true WHERE clip_id = $1", UUID(held))
+    await served.sql("UPDATE clips SET erase_due_at = $2 WHERE clip_id = $1", UUID(due), soon)
+
+    assert await listed(reader, officer=marked, held="true") == [held]
+    assert await listed(reader, officer=marked, held="false") == [plain, due]
+    later = (soon + timedelta(seconds=1)).isoformat()
+    assert await listed(reader, officer=marked, erase_due_before=later) == [due]
+    assert await listed(reader, officer=marked, erase_due_before=soon.isoformat()) == []
+
+
+async def test_filters_hold_together(dock, reader, marked):
+    await dock.announce(officer_id=marked, category="arrest")
+    await dock.announce(officer_id=f"{marked}-x", category="arrest", crime_ref=marked)
+    wanted = await dock.announce(officer_id=marked, category="arrest", crime_ref=marked)
+
+    found = await listed(
+        reader, officer=marked, category="arrest", crime_ref=marked, state="receiving"
+    )
+    assert found == [wanted["clip_id"]]
+
+
+# --- pages -------------------------------------------------------------------------------
+
+
+async def test_pages_are_stable_while_clips_come_in(dock, reader, marked):
+    before = [(await dock.announce(officer_id=marked))["clip_id"] for _ in range(7)]
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = (
+            await reader.get("/v1/clips", params={"officer": marked, "limit": 3, **cursor})
+        ).json()
+        seen += [clip["clip_id"] for clip in page["clips"]]
+        await dock.announce(officer_id=marked)
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+
+    assert seen == before[::-1]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+async def test_a_last_page_that_is_full_is_the_last(dock, reader, marked, count):
+    for _ in range(count):
+        await dock.announce(officer_id=marked)
+    query = {"officer": marked, "limit": 2}
+    page = (await reader.get("/v1/clips", params=query)).json()
+    while page["next_cursor"] is not None:
+        page = (
+            await reader.get("/v1/clips", params={**query, "cursor": page["next_cursor"]})
+        ).json()
+
+    assert len(page["clips"]) == 2
+
+
+async def test_no_clip_is_an_empty_page(reader, marked):
+    page = (await reader.get("/v1/clips", params={"officer": marked})).json()
+
+    assert page == {"clips": [], "next_cursor": None}
+
+
+@pytest.mark.parametrize(
+    "cursor", ["x", "", "AAAA", "%00", "café", "é" * 50, "YzE", "=" * 20, "-_-_"]
+)
+async def test_a_cursor_that_was_not_made_here_is_refused(reader, cursor):
+    assert_problem(await reader.get("/v1/clips", params={"cursor": cursor}), 400, "invalid-cursor")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"limit": "0"},
+        {"limit": "-1"},
+        {"limit": "501"},
+        {"limit": "9" * 30},
+        {"limit": "many"},
+        {"cursor": "x" * 101},
+        {"colour": "red"},
+        {"officer": ""},
+        {"officer": "x" * 201},
+        {"device": "a\x00b"},
+        {"state": "lost"},
+        {"evidential_state": "guilty"},
+        {"held": "perhaps"},
+        {"received_after": "yesterday"},
+        {"received_after": "2026-11-20T10:00:00"},
+        {"recorded_before": "99999-01-01T00:00:00Z"},
+    ],
+    ids=repr,
+)
+async def test_a_query_that_cannot_be_read_is_refused(reader, query):
+    problem = assert_problem(await reader.get("/v1/clips", params=query), 422, "invalid-request")
+
+    assert next(iter(query)) in problem["detail"]
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+@pytest.mark.parametrize("name", ["received_after", "recorded_before", "erase_due_before"])
+async def test_the_ends_of_time_can_be_asked_for(reader, marked, name, moment):
+    assert await listed(reader, officer=marked, **{name: moment}) == []
+
+
+@pytest.mark.parametrize("text", ["' OR 1=1 --", "%", "_", "\\", "ł" * 100, "\ud7ff"])
+async def test_text_in_a_filter_is_only_text(reader, dock, marked, text):
+    await dock.announce(officer_id=marked)
+
+    assert await listed(reader, officer=text) == []
+
+
+# --- who sees what -----------------------------------------------------------------------
+
+
+async def test_a_token_limited_to_boroughs_sees_only_their_clips(served, make_dock, marked):
+    docks = {name: await make_dock(borough=f"{name}-{marked}") for name in ("A", "B", "C")}
+    clips = {
+        name: (await dock.announce(officer_id=marked))["clip_id"] for name, dock in docks.items()
+    }
+    token = served.token("clips:read", "content:read", boroughs=[f"A-{marked}", f"B-{marked}"])
+
+    async with served.client(token) as limited:
+        assert await listed(limited, officer=marked) == [clips["B"], clips["A"]]
+        assert await listed(limited, officer=marked, borough=f"C-{marked}") == []
+        for path in ("", "/events", "/content"):
+            foreign = await limited.get(f"/v1/clips/{clips['C']}{path}")
+            assert_problem(foreign, 404, "clip-not-found")
+            assert (await limited.get(f"/v1/clips/{clips['A']}{path}")).status_code in {200, 410}
+
+
+async def test_no_borough_is_no_clip(served, dock, marked):
+    await dock.announce(officer_id=marked)
+
+    async with served.client(served.token("clips:read", boroughs=[])) as limited:
+        assert await listed(limited, officer=marked) == []
