@@ -49,5 +49,6 @@ capacity: install ## what the fleet's day needs, computed; writes docs/capacity.
 lock: install ## remake the lock files (UPGRADE=--upgrade takes newer versions)
 	@sh requirements/lock.sh $(UPGRADE)
 
-schema: install ## remake schemas/ledger.sql from the migrations
+schema: install ## remake schemas/ledger.sql and schemas/openapi.json
 	@$(BIN)/python -m ingest_service.dev.schema > schemas/ledger.sql
+	@$(BIN)/python -m ingest_service openapi > schemas/openapi.json

@@ -47,7 +47,7 @@ def references(node):
 
 
 def test_the_committed_description_is_the_present_one():
-    message = "run `python -m ingest_service openapi > schemas/openapi.json` and commit"
+    message = "run `make schema` and commit"
 
     assert COMMITTED.read_text(encoding="utf-8") == make_openapi(), message
 
