@@ -577,8 +577,9 @@ async def _count_all(append: _Append) -> None:
         return
     async with writing(append.pool) as connection:
         for step in steps:
+            is_last = step is steps[-1]
             state = await step.record(
-                connection, release=step is steps[-1], may_finish=append.may_finish
+                connection, release=is_last, may_finish=is_last and append.may_finish
             )
             if state is None:
                 append.is_fenced = True

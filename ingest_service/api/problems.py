@@ -4,7 +4,7 @@ import json
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
@@ -131,8 +131,21 @@ def problem_name(error: type[IngestError]) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", error.__name__).lower()
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How another protocol calls an error that it has a name for."""
+
+    type_uri: str | None = None
+    status: int | None = None
+    facts: Mapping[str, object] | None = None
+
+
 def problem_response(
-    error: IngestError, *, request_id: str | None = None, headers: Mapping[str, str] | None = None
+    error: IngestError,
+    *,
+    request_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    variant: Variant | None = None,
 ) -> Response:
     """Return the answer to a request that ended in this error.
 
@@ -140,6 +153,8 @@ def problem_response(
     there when not given. Every surface answers with this, tus included.
     """
     row = http_row(type(error))
+    if variant is not None and variant.status is not None:
+        row = replace(row, status=variant.status)
     name = problem_name(type(error))
     telemetry.PROBLEMS.labels(name).inc()
     telemetry.add_fields(outcome=name, reason=str(error)[:_CHARS_MAX])
@@ -152,9 +167,11 @@ def problem_response(
         error.title,
         detail=detail,
         remedy=error.remedy,
-        facts=public_facts(error),
+        facts={**public_facts(error), **((variant and variant.facts) or {})},
         request_id=request_id,
     )
+    if variant is not None and variant.type_uri is not None:
+        body["type"] = variant.type_uri
     return _respond(body, row, headers)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from email.utils import format_datetime
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from ingest_service.actions.end_upload import terminate_upload
 from ingest_service.actions.join_partials import join_within
 from ingest_service.actions.open_upload import open_final, open_partial, open_upload
 from ingest_service.actions.take_upload import settle_upload
+from ingest_service.api import ietf
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.headers import parse_integer
 from ingest_service.api.problems import documented
@@ -68,12 +69,17 @@ Station = Annotated[Principal, Depends(Granted(UPLOAD))]
 _NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
 _BUSY = (errors.VaultUnavailable, errors.LedgerUnavailable, errors.ShuttingDown, errors.VaultFull)
 _COMMON = (*_NO_TOKEN, errors.UnsupportedProtocolVersion, errors.InvalidHeader, *_BUSY)
+_OLD_DRAFTS: Final[dict[int | str, dict[str, Any]]] = {
+    201: {"description": "Stored, and more is to come (IETF drafts up to -03)"}
+}
+_IETF_HEAD: Final[dict[int | str, dict[str, Any]]] = {204: {"description": "Where to go on (IETF)"}}
 _BODY = (
     OffsetMismatch,
     LengthExceeded,
     errors.ClipTooLarge,
     errors.InconsistentLength,
     errors.ChecksumMismatch,
+    errors.ChunkCorrupted,
     errors.UnknownDigestAlgorithm,
     errors.TakenOver,
     errors.BodyStalled,
@@ -90,6 +96,7 @@ async def options(opened: Opened) -> Response:
         "Tus-Max-Size": str(opened.rules.clip_bytes_max),
         "Tus-Checksum-Algorithm": ",".join(TUS_ALGORITHMS),
         "Cache-Control": "no-store",
+        **ietf.limits_of(opened),
     }
     return Response(status_code=204, headers=headers)
 
@@ -104,6 +111,8 @@ async def options(opened: Opened) -> Response:
 )
 async def post_upload(request: Request, opened: Opened, principal: Station) -> Response:
     """Open an upload (creation); a body of the append type is stored at once."""
+    if ietf.is_ietf_creation(request):
+        return await ietf.create(request, opened, principal)
     _require_version(request)
     concat = request.headers.get(UPLOAD_CONCAT)
     partial_ids = None if concat is None else parse_concat(concat, _hosts(request, opened))
@@ -192,12 +201,14 @@ async def _post_final(
 @router.head(
     "/files/{upload_id}",
     summary="Where to go on",
-    responses=documented(*_COMMON, UploadNotFound, UploadGone, UploadBusy),
+    responses=_IETF_HEAD | documented(*_COMMON, UploadNotFound, UploadGone, UploadBusy),
 )
 async def head_upload(
     upload_id: str, request: Request, opened: Opened, principal: Station
 ) -> Response:
     """Answer with the durable offset; a request that still writes is interrupted first."""
+    if await _is_ietf(request, upload_id, opened):
+        return await ietf.head(request, upload_id, opened, principal)
     _require_version(request)
     upload = await settle_upload(
         parse_id(upload_id),
@@ -230,7 +241,8 @@ async def head_upload(
     "/files/{upload_id}",
     summary="Append bytes",
     status_code=204,
-    responses=documented(
+    responses=_OLD_DRAFTS
+    | documented(
         *_COMMON,
         *_BODY,
         UploadNotFound,
@@ -245,6 +257,8 @@ async def patch_upload(
     upload_id: str, request: Request, opened: Opened, principal: Station
 ) -> Response:
     """Append the body at Upload-Offset; what was received of a cut request is kept."""
+    if await _is_ietf(request, upload_id, opened):
+        return await ietf.append(request, upload_id, opened, principal)
     _require_version(request)
     found_id = parse_id(upload_id)
     try:
@@ -283,7 +297,8 @@ async def delete_upload(
     upload_id: str, request: Request, opened: Opened, principal: Station
 ) -> Response:
     """Terminate an unfinished upload and free its storage; a complete one is evidence: 403."""
-    _require_version(request)
+    if not await _is_ietf(request, upload_id, opened):
+        _require_version(request)
     await terminate_upload(
         parse_id(upload_id),
         principal.id,
@@ -294,6 +309,16 @@ async def delete_upload(
         now=opened.now,
     )
     return Response(status_code=204)
+
+
+async def _is_ietf(request: Request, upload_id: str, opened: Resources) -> bool:
+    # A client of tus says so: nothing is looked up for it.
+    if not ietf.may_be_ietf(request):
+        return False
+    try:
+        return await ietf.is_ietf(request, parse_id(upload_id), opened)
+    except UploadNotFound:
+        return ietf.INTEROP_VERSION in request.headers
 
 
 async def _close_empty(upload: Upload, principal: Principal, opened: Resources) -> Upload:

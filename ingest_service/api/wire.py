@@ -5,6 +5,7 @@ still read of a request that was answered early.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final, Self, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -131,7 +132,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Leave the head; the application finds the trailer where it looks when the body ended."""
-        self.scope["extensions"] = {"ingest.wire": {"trailers": self._trailers}}
+        self.scope["extensions"] = {
+            "ingest.wire": {"trailers": self._trailers, "inform": self._inform}
+        }
         super().on_headers_complete()
         # uvicorn offers no place to name another class; nothing was put into this one yet.
         self.cycle.__class__ = _UncopiedCycle
@@ -139,6 +142,17 @@ class GuardedProtocol(HttpToolsProtocol):
         self._is_in_body = True
         self._unread_bytes = 0
         self._stop_waiting()
+
+    def _inform(self, headers: Mapping[str, str]) -> None:
+        """Send 104 (Upload Resumption Supported), which ASGI has no message for.
+
+        The application's request is the one whose answer is due, so nothing is mixed up.
+        """
+        if self.cycle.response_started or self.transport.is_closing():
+            return
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        head = "\r\n".join(["HTTP/1.1 104 Upload Resumption Supported", *lines, "", ""])
+        self.transport.write(head.encode("latin-1"))
 
     def on_message_complete(self) -> None:
         """Leave the body."""

@@ -205,7 +205,7 @@ async def test_h14_partials_may_go_once_they_are_joined(served, dock):
     assert gone.status_code == 204
     assert await content(served, final) == FOOTAGE
     assert (await dock.head(httpx.URL(url).path)).status_code == 410
-    assert not [key for key in served.vault.keys() if url.rsplit("/", 1)[1] in key]
+    assert not [key for key in list(served.vault.keys()) if url.rsplit("/", 1)[1] in key]
 
 
 async def test_h14_a_partial_stays_while_it_is_joined(served, dock):
