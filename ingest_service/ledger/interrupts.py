@@ -46,5 +46,11 @@ async def _listen(pool: Pool, on_interrupt: Callable[[UUID], None]) -> None:
                 finally:
                     if not connection.is_closed():
                         await connection.remove_listener(INTERRUPT_CHANNEL, heard)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (
+            OSError,
+            TimeoutError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ):
             await asyncio.sleep(_RECONNECT_S)
