@@ -11,7 +11,7 @@ LOAD_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench load compare capacity lock schema
+.PHONY: help install run demo test check bench load compare capacity lock protocol schema
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -48,6 +48,9 @@ capacity: install ## what the fleet's day needs, computed; writes docs/capacity.
 
 lock: install ## remake the lock files (UPGRADE=--upgrade takes newer versions)
 	@sh requirements/lock.sh $(UPGRADE)
+
+protocol: install ## which line of the upload protocols holds, was decided, or fails
+	@$(BIN)/python -m tests.protocol.table
 
 schema: install ## remake schemas/ledger.sql and schemas/openapi.json
 	@$(BIN)/python -m ingest_service.dev.schema > schemas/ledger.sql
