@@ -7,8 +7,12 @@ from typing import Any, Final
 
 from rich.table import Table
 
-# Smaller is better, except for these.
-_MORE_IS_BETTER: Final = frozenset({"mb_per_s", "clips_per_s", "requests_per_s", "secured"})
+_MORE_IS_BETTER: Final = frozenset({"mb_per_s", "clips_per_s", "requests_per_s"})
+# Neither good nor bad: how large the run was, and what its docks were dealt.
+_NEUTRAL: Final = frozenset(
+    {"secured", "cuts", "resumes", "open_max", "clips_planned", "bytes_planned"}
+    | {"service_clips_made", "generator_cpu_s", "generator_cpu_share_max", "others_cores"}
+)
 _WORTH_A_WORD: Final = 0.05
 
 
@@ -36,7 +40,8 @@ def compare_runs(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
     for name, first, second in _pairs(before, after):
         change = (second - first) / first if first else 0.0
         better = (change > 0) == (name in _MORE_IS_BETTER)
-        word = "" if abs(change) < _WORTH_A_WORD else "better" if better else "worse"
+        is_told = abs(change) >= _WORTH_A_WORD and name not in _NEUTRAL
+        word = ("better" if better else "worse") if is_told else ""
         table.add_row(name, f"{first:,.2f}", f"{second:,.2f}", f"{change:+.1%}", word)
     return table
 

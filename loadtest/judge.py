@@ -34,6 +34,7 @@ _LATE_SHARE_MAX: Final = 0.01
 # A generator that had nearly a whole core for more than this share of the time was the bound.
 _SATURATED_CPU: Final = 0.9
 _SATURATED_SHARE_MAX: Final = 0.1
+_NOISY_CORES: Final = 0.2
 _GIVE_UP_FACTOR: Final = 1.5
 _GRID_S: Final = 1.0
 _ROLES: Final = ("serve", "work", "postgres", "seaweed", "null_s3")
@@ -320,6 +321,8 @@ def _compute_figures(
             for percentile in ("p50", "p99"):
                 figures[f"{milestone}_{percentile}_s"] = described[f"{percentile}_ms"] / 1000
     figures |= _service_figures(samples, sent_bytes, counts["secured"])
+    if figures.get("serve_cpu_s"):
+        figures["others_cores"] = _measure_others(samples, heard)
     if order.is_own and "clips_made" in (samples[-1] if samples else {}):
         figures["service_clips_made"] = samples[-1]["clips_made"]
     return figures
@@ -345,6 +348,15 @@ def _service_figures(
     if secured:
         figures["serve_cpu_ms_per_clip"] = 1000 * cpu_s / secured
     return figures
+
+
+def _measure_others(samples: Sequence[Mapping[str, float]], heard: Heard) -> float:
+    """Return how many cores programs that have no part in the run kept busy."""
+    first, last = samples[0], samples[-1]
+    busy_s = last["machine_cpu_s"] - first["machine_cpu_s"] - heard.cpu_s
+    for role, used in describe_roles(samples, dict.fromkeys(_ROLES)).items():
+        busy_s -= used["cpu_s"] if f"{role}_cpu_s" in first else 0
+    return max(busy_s, 0.0) / max(last["at"] - first["at"], 1e-9)
 
 
 def _find_invalid(heard: Heard) -> list[str]:
@@ -381,10 +393,28 @@ def describe_machine() -> str:
     )
 
 
+def _show_costs(figures: Mapping[str, float]) -> list[str]:
+    """Return what the service used, and whether others disturbed it."""
+    lines = []
+    if "serve_cpu_s_per_gib" in figures:
+        per_gib, per_clip = figures["serve_cpu_s_per_gib"], figures.get("serve_cpu_ms_per_clip", 0)
+        speed = f"{figures['mb_per_s']:.0f} MB/s, {figures['clips_per_s']:.0f} clips/s"
+        lines.append(
+            f"      {speed}; API {per_gib:.2f} CPU-s per GiB, {per_clip:.2f} CPU-ms per clip"
+        )
+    if figures.get("others_cores", 0) > _NOISY_CORES:
+        lines.append(
+            f"NOISY other programs kept {figures['others_cores']:.2f} of {psutil.cpu_count()} "
+            "cores busy: rates and times are worse than this machine's own"
+        )
+    return lines
+
+
 def show_goals(document: Mapping[str, Any]) -> list[str]:
     """Return goals and verdict for people."""
     names = ("what", "figure", "limit", "kind", "unit")
     lines = [str(Goal(**{name: each[name] for name in names})) for each in document["goals"]]
+    lines += _show_costs(document["figures"])
     lines += [f"INVALID  {reason}" for reason in document["invalid"]]
     lines.append(f"verdict: {document['verdict']}")
     return lines

@@ -3,7 +3,7 @@
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -126,7 +126,9 @@ class Watch:
         return found
 
 
-def describe_roles(samples: list[dict[str, float]], roles: Mapping[str, Any]) -> dict[str, Any]:
+def describe_roles(
+    samples: Sequence[Mapping[str, float]], roles: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return per role what it used between the first and the last sample, and its most memory."""
     described = {}
     for role in roles:
