@@ -8,9 +8,9 @@ import re
 import subprocess
 import sys
 import tempfile
-import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).parents[2]
 CHECKLIST = Path(__file__).with_name("checklist.txt")
@@ -55,7 +55,7 @@ def run_tests() -> dict[str, list[bool]]:
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
         command = [sys.executable, "-m", "pytest", "-q", "-n", "2", f"--junitxml={report.name}"]
         subprocess.run([*command, *TESTS, *NATIVE_FILES], cwd=ROOT, check=False)
-        cases = list(ElementTree.parse(report.name).iter("testcase"))  # noqa: S314 - pytest's own
+        cases = list(ET.parse(report.name).iter("testcase"))  # noqa: S314 - pytest's own
     results: dict[str, list[bool]] = defaultdict(list)
     for case in cases:
         has_passed = all(case.find(tag) is None for tag in ("failure", "error", "skipped"))
@@ -79,8 +79,9 @@ def main() -> int:
             verdict = "decided" if number in decisions else "missing"
         counts[verdict] += 1
         shown = decisions[number] if verdict == "decided" else text
-        print(f"{number:4} {verdict:8} {len(verdicts):3}  {shown[:CHARS_MAX]}")
-    print(", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
+        sys.stdout.write(f"{number:4} {verdict:8} {len(verdicts):3}  {shown[:CHARS_MAX]}\n")
+    total = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+    sys.stdout.write(f"{total}\n")
     return 1 if counts["fails"] or counts["missing"] else 0
 
 
