@@ -53,7 +53,7 @@ async def terminate_upload(
     )
     if upload.kind == "partial":
         await _end_partial(upload, pool)
-        await sweep_upload(upload_id, pool=pool, vault=vault)
+        await sweep_upload(upload_id, pool=pool, vault=vault, is_last=False)
         return
     if upload.state in ("finishing", "finished"):
         raise TerminationRefused(upload_id, upload.state)
@@ -65,7 +65,7 @@ async def terminate_upload(
     happening = Happening("upload.terminated", station, {"upload_id": str(upload_id)})
     if not await _end(upload, "terminated", happening, pool=pool, now=now):
         raise UploadBusy(upload_id, "it changed meanwhile")
-    await sweep_upload(upload_id, pool=pool, vault=vault)
+    await sweep_upload(upload_id, pool=pool, vault=vault, is_last=False)
 
 
 async def expire_upload(upload_id: UUID, *, pool: Pool, vault: Vault, now: Clock) -> bool:
@@ -78,7 +78,7 @@ async def expire_upload(upload_id: UUID, *, pool: Pool, vault: Vault, now: Clock
         async with writing(pool) as connection:
             has_ended = await uploads.end_partial(connection, upload_id, "expired")
         if has_ended:
-            await sweep_upload(upload_id, pool=pool, vault=vault)
+            await sweep_upload(upload_id, pool=pool, vault=vault, is_last=False)
         return has_ended
     if upload.state != "open":
         return False
@@ -89,7 +89,7 @@ async def expire_upload(upload_id: UUID, *, pool: Pool, vault: Vault, now: Clock
     )
     if not await _end(upload, "expired", happening, pool=pool, now=now):
         return False
-    await sweep_upload(upload_id, pool=pool, vault=vault)
+    await sweep_upload(upload_id, pool=pool, vault=vault, is_last=False)
     return True
 
 
@@ -131,10 +131,13 @@ async def _end(
     return False
 
 
-async def sweep_upload(upload_id: UUID, *, pool: Pool, vault: Vault) -> int:
+async def sweep_upload(upload_id: UUID, *, pool: Pool, vault: Vault, is_last: bool = True) -> int:
     """Remove what an ended upload left in the vault, sparing its clip's object.
 
     Of an upload whose stored bytes were lost nothing is removed: that is for a person to look at.
+
+    is_last  false right at an upload's end: whoever was still writing may leave something behind,
+             so the sweeping job comes by once more
 
     Returns how many objects and multipart uploads were removed.
 
@@ -164,6 +167,7 @@ async def sweep_upload(upload_id: UUID, *, pool: Pool, vault: Vault) -> int:
             keep_version=None if upload.multipart_id else clip.object_version,
             keep_multipart_id=upload.multipart_id if is_kept else None,
         )
-    async with reading(pool) as connection:
-        await uploads.settle_sweep(connection, upload_id)
+    if is_last:
+        async with reading(pool) as connection:
+            await uploads.settle_sweep(connection, upload_id)
     return removed

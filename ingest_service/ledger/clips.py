@@ -468,7 +468,8 @@ async def release_clip(
 END_UPLOAD: Final = """
     WITH ended AS (
         UPDATE uploads
-           SET state = $4, leased_by = NULL, epoch = epoch + 1, sweep_after = now()
+           SET state = $4, leased_by = NULL, epoch = epoch + 1,
+               sweep_after = now() + interval '5 minutes'
          WHERE upload_id = $3
            AND state = 'open'
            AND ($4 <> 'expired' OR expires_at <= now())

@@ -718,7 +718,8 @@ LOCK_UPLOAD: Final = "SELECT upload_id FROM uploads WHERE upload_id = $1 FOR UPD
 # A partial that a final still draws from stays.
 END_PARTIAL: Final = """
     UPDATE uploads
-       SET state = $2, leased_by = NULL, epoch = epoch + 1, sweep_after = now()
+       SET state = $2, leased_by = NULL, epoch = epoch + 1,
+           sweep_after = now() + interval '5 minutes'
      WHERE upload_id = $1
        AND kind = 'partial'
        AND state IN ('open', 'finished')

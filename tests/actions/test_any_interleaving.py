@@ -511,8 +511,17 @@ class Engine(RuleBasedStateMachine):
         clip = await get_clip(self.pool, self.clip.clip_id)
         assert clip.state == "secured", (clip.state, clip.quarantine_reason)
         assert read_object(self.vault, clip) == self.footage
-        await sweep_upload(upload.upload_id, pool=self.pool, vault=self.vault)
+        for upload_id in await self._list_sweeps():
+            await sweep_upload(upload_id, pool=self.pool, vault=self.vault)
         assert self.vault.keys() == [clip.object_key]
+
+    async def _list_sweeps(self):
+        async with self.pool.acquire() as connection:
+            rows = await connection.fetch(
+                "SELECT upload_id FROM uploads WHERE clip_id = $1 AND sweep_after IS NOT NULL",
+                self.clip.clip_id,
+            )
+        return [row["upload_id"] for row in rows]
 
     async def _send_all(self, process, upload):
         if upload.surface == "tus":

@@ -26,6 +26,15 @@ from tests.actions.engine import (
 
 
 async def make_sweep_due(ledger, upload_id):
+    """Let the pause pass after which an upload on the list is swept."""
+    async with ledger.acquire() as connection:
+        await connection.execute(
+            "UPDATE uploads SET sweep_after = sweep_after - interval '1 day' WHERE upload_id = $1",
+            upload_id,
+        )
+
+
+async def list_for_sweep(ledger, upload_id):
     async with ledger.acquire() as connection:
         await connection.execute(
             "UPDATE uploads SET sweep_after = now() WHERE upload_id = $1", upload_id
@@ -121,9 +130,31 @@ async def test_what_could_not_be_swept_stays_on_the_list(
     with pytest.raises(VaultUnavailable):
         await service.expire(upload.upload_id)
 
+    await make_sweep_due(ledger, upload.upload_id)
     assert upload.upload_id in await claim_all_sweeps(ledger)
     await sweep_upload(upload.upload_id, pool=ledger, vault=vault)
     assert (vault.keys(), vault.open_multiparts()) == ([], [])
+
+
+async def test_what_a_late_writer_leaves_behind_is_swept_in_the_end(
+    service, other_service, ledger, vault, upload, footage
+):
+    """Its tail was on the way when the upload expired and was swept."""
+    late, halt = await hold_at(
+        vault, "put_object", service.append_all(upload.upload_id, 0, footage[:9]), moment="asked"
+    )
+    await make_overdue(ledger, upload.upload_id)
+    await other_service.expire(upload.upload_id)
+    halt.let_go()
+    with pytest.raises(TakenOver):
+        await late
+    assert len(vault.keys()) == 1
+    await make_sweep_due(ledger, upload.upload_id)
+
+    assert upload.upload_id in await claim_all_sweeps(ledger)
+    await sweep_upload(upload.upload_id, pool=ledger, vault=vault)
+    assert vault.keys() == []
+    assert upload.upload_id not in await claim_all_sweeps(ledger)
 
 
 async def test_a_sweep_spares_the_clips_object(service, other_service, ledger, vault, footage):
@@ -154,7 +185,7 @@ async def test_a_sweep_spares_the_clips_object(service, other_service, ledger, v
 
 async def test_an_open_upload_is_never_swept(service, ledger, upload, footage):
     await service.append_all(upload.upload_id, 0, footage[:50])
-    await make_sweep_due(ledger, upload.upload_id)
+    await list_for_sweep(ledger, upload.upload_id)
 
     assert upload.upload_id not in await claim_all_sweeps(ledger)
 
@@ -168,6 +199,6 @@ async def test_what_is_left_of_a_quarantined_clip_is_never_swept(
     vault._multiparts[multipart_id].parts.popitem()
     with pytest.raises(StoredBytesLost):
         await service.finish(upload.upload_id)
-    await make_sweep_due(ledger, upload.upload_id)
+    await list_for_sweep(ledger, upload.upload_id)
 
     assert upload.upload_id not in await claim_all_sweeps(ledger)
