@@ -1,10 +1,13 @@
 """What the database itself refuses, whatever the code above it does."""
 
+from datetime import UTC, datetime
+
 import asyncpg
 import pytest
 
 CLIP_ID = "0199c0de-0000-7000-8000-000000000001"
 UPLOAD_ID = "0199c0de-0000-7000-8000-000000000002"
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
 HASH, OTHER_HASH = bytes(32), bytes([1] * 32)
 
 
@@ -50,7 +53,7 @@ async def change_upload(ledger, **columns):
 
 
 async def test_a_clip_with_equal_hashes_may_be_secured(ledger):
-    await change_clip(ledger, state="secured", sha256=HASH, sha256_readback=HASH)
+    await change_clip(ledger, state="secured", sha256=HASH, sha256_readback=HASH, secured_at=NOW)
 
 
 @pytest.mark.parametrize(
@@ -59,13 +62,20 @@ async def test_a_clip_with_equal_hashes_may_be_secured(ledger):
 )
 async def test_a_clip_is_not_secured_without_equal_hashes(ledger, received, read_back):
     with pytest.raises(asyncpg.CheckViolationError, match="clips_secured_was_read_back"):
-        await change_clip(ledger, state="secured", sha256=received, sha256_readback=read_back)
+        await change_clip(
+            ledger, state="secured", sha256=received, sha256_readback=read_back, secured_at=NOW
+        )
 
 
 async def test_a_clip_is_not_secured_without_an_object(ledger):
     with pytest.raises(asyncpg.CheckViolationError, match="clips_secured_was_read_back"):
         await change_clip(
-            ledger, state="secured", sha256=HASH, sha256_readback=HASH, object_key=None
+            ledger,
+            state="secured",
+            sha256=HASH,
+            sha256_readback=HASH,
+            secured_at=NOW,
+            object_key=None,
         )
 
 
