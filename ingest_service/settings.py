@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     ledger_dsn: SecretStr = Field(description="Postgres of the ledger, as the service role.")
     ledger_connections_max: int = Field(
         default=10,
-        ge=2,
+        ge=4,
         le=200,
         description="Connections per process; more only queue in Postgres.",
     )
@@ -41,7 +41,10 @@ class Settings(BaseSettings):
         "'probe' asks it at start-up. If not, chunks are hashed twice.",
     )
     vault_connections_max: int = Field(
-        default=128, ge=1, le=10_000, description="Open requests to the store per process."
+        default=128,
+        ge=1,
+        le=10_000,
+        description="Open requests to the store per process: so many to read and so many to write.",
     )
     vault_timeout_s: float = Field(
         default=60, gt=0, le=3600, description="A silent request to the store is given up."

@@ -87,11 +87,12 @@ CREATE TABLE public.clips (
     erase_due_at timestamp with time zone,
     event_count integer DEFAULT 0 NOT NULL,
     last_leaf_hash bytea,
+    read_back_lost_count integer DEFAULT 0 NOT NULL,
     CONSTRAINT clips_clock_state CHECK ((clock_state = ANY (ARRAY['synced'::text, 'free_running'::text, 'not_set'::text, 'implausible'::text]))),
     CONSTRAINT clips_digests CHECK (((octet_length(sha256) = 32) AND (octet_length(sha256_device) = 32) AND (octet_length(sha256_readback) = 32))),
     CONSTRAINT clips_evidential_state CHECK ((evidential_state = ANY (ARRAY['unclassified'::text, 'non_evidential'::text, 'evidential'::text, 'policing_purpose'::text]))),
     CONSTRAINT clips_sealed_has_object CHECK (((state <> 'sealed'::text) OR ((object_key IS NOT NULL) AND (size_bytes IS NOT NULL)))),
-    CONSTRAINT clips_secured_was_read_back CHECK (((state <> 'secured'::text) OR ((sha256 = sha256_readback) AND (object_key IS NOT NULL)))),
+    CONSTRAINT clips_secured_was_read_back CHECK (((state <> ALL (ARRAY['secured'::text, 'erase_pending'::text])) OR ((sha256 IS NOT NULL) AND (sha256_readback IS NOT NULL) AND (sha256 = sha256_readback) AND (object_key IS NOT NULL) AND (secured_at IS NOT NULL)))),
     CONSTRAINT clips_size CHECK ((size_bytes >= 0)),
     CONSTRAINT clips_state CHECK ((state = ANY (ARRAY['receiving'::text, 'finishing'::text, 'sealed'::text, 'secured'::text, 'quarantined'::text, 'expired'::text, 'erase_pending'::text, 'erased'::text])))
 )

@@ -209,9 +209,10 @@ async def _announce_again(
     if differs := differing_content(clip, announcement):
         raise AnnouncementConflict(clip.clip_id, ", ".join(differs))
     is_abandoned = clip.state == "expired"
-    is_elsewhere = clip.state == "receiving" and upload.station_id != station.station_id
-    is_news = clip.state == "receiving" and bool(
-        announcement.sha256_device and not clip.sha256_device
+    is_elsewhere = upload.station_id != station.station_id and _may_move(clip, announcement)
+    is_news = clip.state == "receiving" and (
+        clip.size_bytes is None
+        or (announcement.sha256_device is not None and clip.sha256_device is None)
     )
     if not (is_abandoned or is_elsewhere or is_news):
         return Announced(clip, upload, is_new=False)
@@ -237,9 +238,10 @@ async def _announce_again(
             events,
             upload_id=upload_id,
             station_id=station.station_id,
+            size_bytes=announcement.size_bytes,
             sha256_device=None if digest is None else bytes.fromhex(digest),
             is_new_upload=is_abandoned,
-            part_bytes=choose_part_bytes(clip.size_bytes, rules.part_bytes),
+            part_bytes=choose_part_bytes(announcement.size_bytes, rules.part_bytes),
             opened_at=moment,
             expires_at=moment + rules.expires_after,
         )
@@ -250,3 +252,15 @@ async def _announce_again(
     if now_clip is None or now_upload is None:
         return None
     return Announced(now_clip, now_upload, is_new=False)
+
+
+def _may_move(clip: Clip, announcement: Announcement) -> bool:
+    """Tell whether a clip goes with its camera to the dock that announces it now.
+
+    A complete one moves to who shows by its SHA-256 to hold the recording: the receipt is needed
+    where the camera is.
+    """
+    if clip.state == "receiving":
+        return True
+    known = clip.sha256 or clip.sha256_device
+    return known is not None and announcement.sha256_device == known.hex()

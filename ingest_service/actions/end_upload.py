@@ -16,6 +16,7 @@ from ingest_service.domain.upload import (
 from ingest_service.errors import TerminationRefused, UploadBusy, UploadGone, UploadNotFound
 from ingest_service.ledger import clips, uploads
 from ingest_service.ledger.connection import Pool, reading, writing
+from ingest_service.ledger.log import find_halt
 from ingest_service.vault import Vault
 
 _CHAIN_TRIES: Final = 8
@@ -59,6 +60,11 @@ async def terminate_upload(
         raise TerminationRefused(upload_id, upload.state)
     if upload.state != "open":
         raise UploadGone(upload_id, upload.state)
+    async with reading(pool) as connection:
+        clip = await clips.find_clip(connection, upload.own_clip_id)
+    if clip is not None and clip.station_id != station_id:
+        # The camera moved here: what another dock has sent is not this one's to take back.
+        raise TerminationRefused(upload_id, "begun by another station")
     if upload.expires_at <= now():
         raise UploadGone(upload_id, "expired")
     station = Actor("station", station_id)
@@ -131,10 +137,14 @@ async def _end(
     return False
 
 
-async def sweep_upload(upload_id: UUID, *, pool: Pool, vault: Vault, is_last: bool = True) -> int:
+async def sweep_upload(
+    upload_id: UUID, *, pool: Pool, vault: Vault, is_last: bool = True
+) -> int:
     """Remove what an ended upload left in the vault, sparing its clip's object.
 
     Of an upload whose stored bytes were lost nothing is removed: that is for a person to look at.
+    Nothing is removed either while the log is halted: a ledger that was restored from a backup
+    does not know of clips that were sealed since.
 
     is_last  false right at an upload's end: whoever was still writing may leave something behind,
              so the sweeping job comes by once more
@@ -148,7 +158,7 @@ async def sweep_upload(upload_id: UUID, *, pool: Pool, vault: Vault, is_last: bo
         upload = await uploads.find_upload(connection, upload_id)
         if upload is None:
             raise UploadNotFound(str(upload_id))
-        if upload.state == "failed":
+        if upload.state == "failed" or await find_halt(connection) is not None:
             return 0
         clip = None
         if upload.clip_id is not None:

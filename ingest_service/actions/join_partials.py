@@ -5,7 +5,9 @@ the final's offset.
 """
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -14,6 +16,7 @@ from ingest_service.actions.finish_upload import fail_stored, wait_until_finishe
 from ingest_service.actions.take_upload import Holders
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import Clock
+from ingest_service.domain.sha256 import resume_sha256
 from ingest_service.domain.upload import Part, Upload, UploadRules
 from ingest_service.errors import IngestError, StoredBytesLost, Unavailable
 from ingest_service.ledger import uploads
@@ -44,10 +47,14 @@ async def join_partials(
         if final is None:
             return False
         partial_ids = final.partial_ids or []
-        parts: dict[UUID, list[Part]] = {each: [] for each in partial_ids}
+        stored: dict[UUID, _Stored] = {}
+        for partial_id in set(partial_ids):
+            partial = await uploads.find_upload(connection, partial_id)
+            state = None if partial is None else partial.sha256_state
+            stored[partial_id] = _Stored(resume_sha256(state).digest(), [])
         for partial_id, part in await uploads.list_parts_of(connection, partial_ids):
-            parts[partial_id].append(part)
-    source = _PartialsBody([part for each in partial_ids for part in parts[each]], final, vault)
+            stored[partial_id].parts.append(part)
+    source = _PartialsBody([stored[each] for each in partial_ids], final, vault)
     try:
         await append_bytes(
             upload_id,
@@ -117,11 +124,19 @@ def _forget_failure(driving: "asyncio.Future[None]") -> None:
         driving.exception()
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A complete partial: the SHA-256 of its bytes as they were received, and where they lie."""
+
+    sha256: bytes
+    parts: list[Part]
+
+
 class _PartialsBody:
     """The bytes of partials, one behind the other, from the final's offset on."""
 
-    def __init__(self, parts: list[Part], final: Upload, vault: Vault) -> None:
-        self._blocks = _read_from(parts, final.offset_bytes, vault)
+    def __init__(self, partials: list[_Stored], final: Upload, vault: Vault) -> None:
+        self._blocks = _read_from(partials, final.offset_bytes, vault)
         self._held = b""
         self._interruption: Exception | None = None
 
@@ -144,12 +159,33 @@ class _PartialsBody:
 
 
 async def _read_from(
-    parts: list[Part], offset_bytes: int, vault: Vault
+    partials: list[_Stored], offset_bytes: int, vault: Vault
 ) -> AsyncGenerator[bytes, None]:
+    """Yield the partials' bytes from an offset on, each compared with what was received.
+
+    A partial's last block is held back until its hash was compared, so that no clip is complete
+    over bytes that changed in the store. After a crash within a partial it is hashed anew.
+
+    Raises:
+        StoredBytesLost: the stored bytes of a partial are not the received ones.
+    """
     start = 0
-    for part in parts:
-        skipped = max(0, offset_bytes - start)
-        start += part.length_bytes
-        if skipped < part.length_bytes:
-            async for block in vault.read(part.object_key or "", part.object_version, skipped):
-                yield block
+    for partial in partials:
+        length_bytes = sum(part.length_bytes for part in partial.parts)
+        skip_bytes = max(0, offset_bytes - start)
+        start += length_bytes
+        if skip_bytes >= length_bytes:
+            continue
+        found = hashlib.sha256()
+        held = b""
+        for part in partial.parts:
+            async for block in vault.read(part.object_key or "", part.object_version):
+                found.update(block)
+                if held:
+                    yield held
+                held = block[skip_bytes:]
+                skip_bytes = max(0, skip_bytes - len(block))
+        if found.digest() != partial.sha256:
+            reason = "the stored bytes of a partial are not the received ones"
+            raise StoredBytesLost(reason)
+        yield held

@@ -57,6 +57,21 @@ async def check_published(*, pool: Pool, vault: Vault, signer: Signer) -> None:
         raise LogForked(reason)
 
 
+async def is_deletion_safe(*, pool: Pool, vault: Vault, signer: Signer) -> bool:
+    """Tell whether the ledger knows everything that was ever published.
+
+    One that was restored from a backup takes clips that were secured since for abandoned ones.
+
+    Raises:
+        VaultUnavailable, LedgerUnavailable: not known; nothing may be deleted yet.
+    """
+    try:
+        await check_published(pool=pool, vault=vault, signer=signer)
+    except LogForked:
+        return False
+    return True
+
+
 async def _root_at(connection: Connection, size: int) -> bytes:
     try:
         return await compute_root(size, partial(log.read_tiles, connection))

@@ -19,20 +19,18 @@ from ingest_service.ledger.connection import Pool, reading
 from ingest_service.vault import Vault
 
 RETRY_S: Final = 5.0
-# An object that is not there may be a store that is not whole yet: ask again before judging.
+# An object that is not there may be a store that is not whole yet: so often it must be missing,
+# with a growing pause between, before that is the verdict. Outages do not count.
 LOST_TRIES: Final = 5
+LOST_RETRY_S: Final = 30.0
 _CHAIN_TRIES: Final = 8
 
 
-async def read_back_clip(
-    clip_id: UUID, attempt: int, *, pool: Pool, vault: Vault, now: Clock
-) -> str | None:
+async def read_back_clip(clip_id: UUID, *, pool: Pool, vault: Vault, now: Clock) -> str | None:
     """Compare the stored object with what was received; return the clip's new state.
 
     'secured' on a match, 'quarantined' on a mismatch (nothing is deleted, the reason is kept),
     None when it is to be tried again or somebody else has settled it.
-
-    attempt  how many tries this is, from 1
 
     Raises:
         VaultUnavailable, LedgerUnavailable: the clip stays 'sealed' and is tried again.
@@ -44,8 +42,9 @@ async def read_back_clip(
     try:
         sha256_readback, reason = await _compare(clip, vault)
     except StoredBytesLost as lost:
-        if attempt < LOST_TRIES:
-            await _postpone(clip_id, pool)
+        async with reading(pool) as connection:
+            lost_count = await clips.count_lost(connection, clip_id, delay_s=LOST_RETRY_S)
+        if lost_count < LOST_TRIES:
             return None
         # Absent is not altered: the verdict is 'not verifiable', never 'mismatch'.
         return await _settle(clip, None, str(lost), pool, now, is_verifiable=False)

@@ -82,9 +82,10 @@ async def get_consistency(
 async def get_entries(
     path: str,
     opened: Opened,
-    _auditor: Annotated[Principal, Depends(Granted(AUDIT_READ))],
+    auditor: Annotated[Principal, Depends(Granted(AUDIT_READ))],
 ) -> Response:
     """Answer with up to 256 leaves, each behind its length; for auditors only."""
+    _refuse_partial_view(auditor)
     index, width = _parse(path)
     start = index * TILE_WIDTH
     async with reading(opened.pool) as connection:
@@ -117,6 +118,17 @@ async def get_tile(level: str, path: str, opened: Opened) -> Response:
     return Response(hashes[: width * HASH_BYTES], media_type=_OCTETS, headers=_IMMUTABLE)
 
 
+def _refuse_partial_view(auditor: Principal) -> None:
+    """The log is of all boroughs: who may see only some of them reads clips' events instead.
+
+    Raises:
+        Forbidden: the token is limited to boroughs.
+    """
+    if auditor.boroughs is not None:
+        scope = f"{AUDIT_READ} of every borough"
+        raise errors.Forbidden(scope)
+
+
 def _parse(path: str) -> tuple[int, int]:
     try:
         return parse_tile_path(path)
@@ -144,12 +156,13 @@ async def get_proof(
     log_index: str,
     request: Request,
     opened: Opened,
-    _auditor: Annotated[Principal, Depends(Granted(AUDIT_READ))],
+    auditor: Annotated[Principal, Depends(Granted(AUDIT_READ))],
 ) -> LogProof | PlainTextResponse:
     """Answer with the event's leaf and its tlog-proof@v1; as plain text if that is accepted.
 
     The text is the leaf's exact bytes on one line, a newline, then the proof.
     """
+    _refuse_partial_view(auditor)
     proven = await prove_event(_parse_number(log_index), pool=opened.pool)
     leaf = proven.event.leaf.decode()
     if request.headers.get("accept", "").startswith("text/plain"):

@@ -44,6 +44,7 @@ from ingest_service.errors import (
     InvalidHeader,
     LengthExceeded,
     OffsetMismatch,
+    SurfaceMismatch,
     UnsupportedContentType,
     UnsupportedProtocolVersion,
     UploadBusy,
@@ -223,6 +224,9 @@ async def head_upload(
         # Offset == length would read as success, and the object is not there yet.
         raise UploadBusy(upload.upload_id, "being finished")
     refuse_gone(upload, opened)
+    if upload.surface == "native" and upload.state == "open":
+        # Its count is a sum of chunks in any order, and no offset to go on from.
+        raise SurfaceMismatch(upload.upload_id, upload.surface)
     headers = {"Cache-Control": "no-store"}
     if not is_joining:
         headers["Upload-Offset"] = str(upload.offset_bytes)
@@ -250,7 +254,7 @@ async def head_upload(
         UploadBusy,
         UnsupportedContentType,
         AppendToFinal,
-        errors.SurfaceMismatch,
+        SurfaceMismatch,
     ),
 )
 async def patch_upload(

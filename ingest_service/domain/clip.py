@@ -138,7 +138,7 @@ def differing_content(clip: Clip, announcement: Announcement) -> list[str]:
     differs: list[str] = []
     if clip.size_bytes is not None and clip.size_bytes != announcement.size_bytes:
         differs.append("size_bytes")
-    ours, theirs = clip.sha256_device, announcement.sha256_device
+    ours, theirs = clip.sha256_device or clip.sha256, announcement.sha256_device
     if ours and theirs and ours.hex() != theirs:
         differs.append("sha256_device")
     return differs

@@ -32,12 +32,13 @@ def parse_metadata(value: str | None) -> dict[str, str]:
         raise InvalidHeader(HEADER, f"longer than {METADATA_CHARS_MAX} characters")
     for pair in value.split(","):
         tokens = pair.strip().split(" ")
-        if len(tokens) > 2 or not _KEY.fullmatch(tokens[0]):
+        key, *values = tokens
+        if len(values) > 1 or not _KEY.fullmatch(key):
             raise InvalidHeader(HEADER, "not of the form 'key base64,key base64'")
-        key = tokens[0]
+
         if key in pairs:
             raise InvalidHeader(HEADER, f"the key '{key}' is repeated")
-        pairs[key] = _decode(tokens[1]) if len(tokens) > 1 else ""
+        pairs[key] = _decode(values[0]) if values else ""
     return pairs
 
 

@@ -4,6 +4,7 @@ import structlog
 
 from ingest_service import telemetry
 from ingest_service.actions.end_upload import expire_upload
+from ingest_service.actions.publish_checkpoint import is_deletion_safe
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.uploads import list_expired
 from ingest_service.resources import Resources
@@ -14,6 +15,9 @@ _BATCH = 20
 
 async def expire_uploads(opened: Resources) -> int:
     """Expire a batch of uploads; returns how many were cleared."""
+    if not await is_deletion_safe(pool=opened.pool, vault=opened.vault, signer=opened.signer):
+        log.critical("nothing_deleted", reason="the ledger is not the one that was published")
+        return 0
     async with reading(opened.pool) as connection:
         due = await list_expired(connection, limit=_BATCH)
     cleared = 0

@@ -17,10 +17,8 @@ async def read_back_next(opened: Resources) -> int:
     """Read the oldest sealed clip back; returns how many were due."""
     async with reading(opened.pool) as connection:
         claimed = await claim_read_backs(connection, limit=1, claim_s=_CLAIM_S)
-    for clip_id, attempt in claimed:
-        state = await read_back_clip(
-            clip_id, attempt, pool=opened.pool, vault=opened.vault, now=opened.now
-        )
+    for clip_id in claimed:
+        state = await read_back_clip(clip_id, pool=opened.pool, vault=opened.vault, now=opened.now)
         if state == "secured":
             telemetry.CLIPS_SECURED.inc()
             log.info("clip_secured", clip_id=str(clip_id))

@@ -154,27 +154,27 @@ async def find_clip_by_identity(
 REOPEN_CLIP: Final = """
     WITH head AS (
         UPDATE clips
-           SET state = 'receiving',
+           SET state = CASE WHEN state = 'expired' THEN 'receiving' ELSE state END,
                upload_id = $3,
+               size_bytes = COALESCE(size_bytes, $8),
                sha256_device = COALESCE(sha256_device, $4),
                event_count = event_count + cardinality($11::custody_link[]),
                last_leaf_hash = (($11::custody_link[])[cardinality($11::custody_link[])]).leaf_hash
          WHERE clip_id = $1
            AND event_count = $2
-           AND state IN ('receiving', 'expired')
      RETURNING clip_id, size_bytes
     ), moved AS (
         UPDATE uploads
-           SET station_id = $5
+           SET station_id = $5,
+               length_bytes = COALESCE(
+                   length_bytes, CASE WHEN state = 'open' THEN head.size_bytes END)
           FROM head
          WHERE uploads.clip_id = head.clip_id
            AND uploads.upload_id = $3
-           AND uploads.state = 'open'
     ), opened AS (
         INSERT INTO uploads (
-            upload_id, clip_id, station_id, length_bytes, part_bytes, tus_metadata, opened_at,
-            expires_at)
-        SELECT $3, clip_id, $5, size_bytes, $7, $8, $9, $10
+            upload_id, clip_id, station_id, length_bytes, part_bytes, opened_at, expires_at)
+        SELECT $3, clip_id, $5, size_bytes, $7, $9, $10
           FROM head
          WHERE $6::boolean
     )
@@ -194,13 +194,17 @@ async def reopen_clip(
     *,
     upload_id: UUID,
     station_id: str,
+    size_bytes: int,
     sha256_device: bytes | None,
     is_new_upload: bool,
     part_bytes: int,
     opened_at: datetime,
     expires_at: datetime,
 ) -> bool:
-    """Hand a clip's upload to a station, or open a new one; False: the clip changed meanwhile."""
+    """Hand a clip's upload to a station, or open a new one; False: the clip changed meanwhile.
+
+    A length or digest that was not known yet is taken over from the announcement.
+    """
     rows = await connection.fetch(
         REOPEN_CLIP,
         clip.clip_id,
@@ -210,7 +214,7 @@ async def reopen_clip(
         station_id,
         is_new_upload,
         part_bytes,
-        None,
+        size_bytes,
         opened_at,
         expires_at,
         make_links(events),
@@ -408,16 +412,32 @@ CLAIM_READ_BACKS: Final = """
       ORDER BY sealed_at
          LIMIT $1
            FOR UPDATE SKIP LOCKED)
- RETURNING clip_id, read_back_attempts
+ RETURNING clip_id
 """
 
 
-async def claim_read_backs(
-    connection: Connection, *, limit: int, claim_s: float
-) -> list[tuple[UUID, int]]:
-    """Claim sealed clips to read back, oldest first: (clip_id, how many tries with this one)."""
+async def claim_read_backs(connection: Connection, *, limit: int, claim_s: float) -> list[UUID]:
+    """Claim sealed clips to read back, oldest first."""
     rows = await connection.fetch(CLAIM_READ_BACKS, limit, claim_s)
-    return [(row["clip_id"], row["read_back_attempts"]) for row in rows]
+    return [row["clip_id"] for row in rows]
+
+
+# Each absence waits longer for the next look: a store that comes back from an outage may not be
+# whole for minutes.
+COUNT_LOST: Final = """
+    UPDATE clips
+       SET read_back_lost_count = read_back_lost_count + 1,
+           read_back_after = now() + make_interval(secs => $2 * (read_back_lost_count + 1))
+     WHERE clip_id = $1
+       AND state = 'sealed'
+ RETURNING read_back_lost_count
+"""
+
+
+async def count_lost(connection: Connection, clip_id: UUID, *, delay_s: float) -> int:
+    """Count that the store has no such object; returns how often it has said so by now."""
+    count: int | None = await connection.fetchval(COUNT_LOST, clip_id, delay_s)
+    return count or 0
 
 
 POSTPONE_READ_BACK: Final = """

@@ -15,6 +15,8 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 _CLOSE_TIMEOUT_S: Final = 5.0
+# Beyond this the queue for connections only grows: the caller is told to come back.
+_ACQUIRE_TIMEOUT_S: Final = 10.0
 
 # What asyncpg raises when the server, the network or the pool is the trouble, not the statement.
 _UNAVAILABLE = (
@@ -84,7 +86,7 @@ async def reading(pool: Pool) -> AsyncIterator[Connection]:
         LedgerUnavailable: the statement may or may not have run.
     """
     try:
-        async with pool.acquire() as connection:
+        async with pool.acquire(timeout=_patience(pool)) as connection:
             yield connection
     except _UNAVAILABLE as error:
         raise LedgerUnavailable(_reason(error)) from error
@@ -98,10 +100,18 @@ async def writing(pool: Pool) -> AsyncIterator[Connection]:
         LedgerUnavailable: the transaction may or may not have committed.
     """
     try:
-        async with pool.acquire() as connection, connection.transaction():
+        async with (
+            pool.acquire(timeout=_patience(pool)) as connection,
+            connection.transaction(),
+        ):
             yield connection
     except _UNAVAILABLE as error:
         raise LedgerUnavailable(_reason(error)) from error
+
+
+def _patience(pool: Pool) -> float | None:
+    """Return how long to wait for a connection; a timer costs more than an idle one is worth."""
+    return None if pool.get_idle_size() else _ACQUIRE_TIMEOUT_S
 
 
 def _reason(error: BaseException) -> str:

@@ -335,6 +335,7 @@ CLAIM_CHUNK: Final = """
            AND uploads.surface IN ('undecided', 'native')
            AND uploads.expires_at > now()
            AND $4 > 0
+           AND uploads.length_bytes IS NOT NULL
            AND $4 = LEAST(part_bytes, length_bytes - $3::bigint * part_bytes)
     ), claim AS (
         INSERT INTO parts (upload_id, part_index, attempt, length_bytes, sha256)

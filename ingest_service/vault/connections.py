@@ -10,7 +10,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final, cast
+from typing import Final, Literal, cast
 
 import httptools
 
@@ -258,11 +258,16 @@ class StoreConnections:
         self._tls = tls
         self._timeout_s = timeout_s
         self._connections_max = connections_max
-        self._slots = asyncio.Semaphore(connections_max)
+        # A write may read tails from the store while it holds its slot: if both kinds shared one
+        # pool, writes alone could take every slot and then wait for each other for ever.
+        self._slots = {
+            "write": asyncio.Semaphore(connections_max),
+            "read": asyncio.Semaphore(connections_max),
+        }
         self._idle: list[StoreConnection] = []
 
     @asynccontextmanager
-    async def lend(self) -> AsyncIterator[StoreConnection]:
+    async def lend(self, use: Literal["read", "write"]) -> AsyncIterator[StoreConnection]:
         """Lend a connection for one exchange; it is cut unless the exchange ended cleanly.
 
         Raises:
@@ -270,7 +275,7 @@ class StoreConnections:
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._slots.acquire()
+                await self._slots[use].acquire()
         except TimeoutError:
             message = f"all {self._connections_max} connections to the store are busy"
             raise StoreFailed(message, may_pass=False) from None
@@ -285,7 +290,7 @@ class StoreConnections:
                 else:
                     connection.abort()
         finally:
-            self._slots.release()
+            self._slots[use].release()
 
     def close(self) -> None:
         """Cut the idle connections."""

@@ -98,7 +98,7 @@ class HotRequests:
         if sha256 is not None:
             headers["x-amz-checksum-sha256"] = base64.b64encode(sha256).decode()
         head = self._make_head("PUT", key, query, headers, body.length_bytes)
-        async with self._connections.lend() as connection:
+        async with self._connections.lend("write") as connection:
             await connection.send(head, body)
             answer = await connection.read_small()
             if connection.status == _STATUS_OK and connection.headers.get("etag"):
@@ -114,7 +114,7 @@ class HotRequests:
             StoreFailed: the answer broke off; `reading` knows where.
         """
         head = self._make_head("GET", key, query, reading.make_headers())
-        async with self._connections.lend() as connection:
+        async with self._connections.lend("read") as connection:
             await connection.send(head)
             if connection.status not in {_STATUS_OK, _STATUS_PARTIAL}:
                 code, message = parse_refusal(await connection.read_small())

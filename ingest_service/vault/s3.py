@@ -40,8 +40,8 @@ _Answer = TypeVar("_Answer")
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 5.0
 PROBE_AGAIN_AFTER_S: Final = 10.0
-# Precondition failed, or another conditional write of the same key is under way.
-_STATUS_TAKEN: Final = frozenset({409, 412})
+# Precondition failed. (409 is another conditional write under way: asked again, it tells.)
+_STATUS_TAKEN: Final = frozenset({412})
 _STATUS_ABSENT: Final = frozenset({404, 405})
 _PLAIN_MD5: Final = re.compile(r"[0-9a-f]{32}")
 

@@ -201,10 +201,13 @@ class MortalPool:
         self._pool = pool
         self._mortality = mortality
 
+    def get_idle_size(self) -> int:
+        return self._pool.get_idle_size()
+
     @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Any]:
+    async def acquire(self, *, timeout: float | None = None) -> AsyncIterator[Any]:  # noqa: ASYNC109
         self._mortality.before("ledger")
-        async with self._pool.acquire() as connection:
+        async with self._pool.acquire(timeout=timeout) as connection:
             yield connection
         self._mortality.after("ledger")
 
@@ -380,10 +383,8 @@ class Process:
     async def finish(self, upload_id: UUID) -> bool:
         return await finish_upload(upload_id, pool=self.pool, vault=self.vault, now=self.now)
 
-    async def read_back(self, clip_id: UUID, attempt: int = 1) -> str | None:
-        return await read_back_clip(
-            clip_id, attempt, pool=self.pool, vault=self.vault, now=self.now
-        )
+    async def read_back(self, clip_id: UUID) -> str | None:
+        return await read_back_clip(clip_id, pool=self.pool, vault=self.vault, now=self.now)
 
     async def terminate(self, upload_id: UUID) -> None:
         await terminate_upload(

@@ -211,9 +211,12 @@ class CountingPool:
         self.pool = pool
         self.lent_count = 0
 
-    def acquire(self):
+    def get_idle_size(self):
+        return self.pool.get_idle_size()
+
+    def acquire(self, *, timeout):
         self.lent_count += 1
-        return self.pool.acquire()
+        return self.pool.acquire(timeout=timeout)
 
 
 @pytest.fixture

@@ -132,10 +132,10 @@ async def test_a_clip_that_differs_from_the_devices_hash_is_never_secured(
 async def test_a_missing_object_is_not_verifiable_never_a_mismatch(service, ledger, vault, sealed):
     await vault.delete(sealed.object_key, sealed.object_version)
 
-    for attempt in range(1, LOST_TRIES):
-        assert await service.read_back(sealed.clip_id, attempt) is None
+    for _ in range(1, LOST_TRIES):
+        assert await service.read_back(sealed.clip_id) is None
         assert (await get_clip(ledger, sealed.clip_id)).state == "sealed"
-    assert await service.read_back(sealed.clip_id, LOST_TRIES) == "quarantined"
+    assert await service.read_back(sealed.clip_id) == "quarantined"
 
     types = await list_event_types(ledger, sealed.clip_id)
     assert types == ["clip.announced", "clip.sealed", "clip.quarantined"]
@@ -149,10 +149,10 @@ async def test_a_missing_object_is_not_verifiable_never_a_mismatch(service, ledg
 
 async def test_an_object_that_comes_back_in_time_is_secured(service, vault, sealed, footage):
     versions = vault._versions.pop(sealed.object_key)
-    assert await service.read_back(sealed.clip_id, 1) is None
+    assert await service.read_back(sealed.clip_id) is None
     vault._versions[sealed.object_key] = versions
 
-    assert await service.read_back(sealed.clip_id, 2) == "secured"
+    assert await service.read_back(sealed.clip_id) == "secured"
 
 
 async def test_the_pinned_version_is_read_not_a_newer_one(service, vault, sealed):
@@ -168,7 +168,7 @@ async def test_a_read_back_goes_on_after_the_vault_failed(service, ledger, vault
         await service.read_back(sealed.clip_id)
     assert (await get_clip(ledger, sealed.clip_id)).state == "sealed"
 
-    assert await service.read_back(sealed.clip_id, 2) == "secured"
+    assert await service.read_back(sealed.clip_id) == "secured"
 
 
 async def test_a_clip_that_is_not_sealed_is_not_judged(service, clip):
@@ -210,17 +210,17 @@ async def test_a_read_back_survives_a_crash_at_every_step(
     with pytest.raises(Crash):
         await dying.read_back(sealed.clip_id)
 
-    await service.read_back(sealed.clip_id, 2)
+    await service.read_back(sealed.clip_id)
 
     assert (await get_clip(ledger, sealed.clip_id)).state == "secured"
 
 
 async def test_the_oldest_sealed_clip_is_claimed_once(ledger, service, sealed):
     async with ledger.acquire() as connection:
-        claimed = dict(await clips.claim_read_backs(connection, limit=100, claim_s=60))
-        again = dict(await clips.claim_read_backs(connection, limit=100, claim_s=60))
+        claimed = await clips.claim_read_backs(connection, limit=100, claim_s=60)
+        again = await clips.claim_read_backs(connection, limit=100, claim_s=60)
 
-    assert claimed[sealed.clip_id] == 1
+    assert sealed.clip_id in claimed
     assert sealed.clip_id not in again
 
 

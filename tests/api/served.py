@@ -276,11 +276,11 @@ class Served:
         kept = {name: value for name, value in made.items() if value is not None}
         return sign_token(key or self.issuer_key, kept)
 
-    async def read_back(self, clip_id: str, attempt: int = 1) -> str | None:
+    async def read_back(self, clip_id: str) -> str | None:
         """Do the job of `ingest work` for one clip."""
         opened = self.resources
         return await self.call(
-            read_back_clip(clip_id, attempt, pool=opened.pool, vault=opened.vault, now=opened.now)
+            read_back_clip(clip_id, pool=opened.pool, vault=opened.vault, now=opened.now)
         )
 
     def client(self, token: str | None = None) -> httpx.AsyncClient:

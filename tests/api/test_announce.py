@@ -1,6 +1,7 @@
 """POST /v1/clips: what a dock says it will send."""
 
 import asyncio
+import hashlib
 import json
 import secrets
 from uuid import UUID
@@ -121,6 +122,34 @@ async def test_a_secured_clip_stays_with_the_dock_that_sent_it(dock, other_dock)
     assert (again.status_code, again.json()["state"]) == (200, "sealed")
     assert again.json()["expires_at"] is None
     assert (await dock.seal(plan["clip_id"])).status_code == 200
+
+
+async def test_a_sealed_clip_goes_with_its_camera_to_the_dock_that_knows_its_hash(dock, other_dock):
+    footage = b"0123456789"
+    body = announcement(10) | {"sha256_device": hashlib.sha256(footage).hexdigest()}
+    plan = (await dock.http.post("/v1/clips", json=body)).json()
+    await dock.send_all(plan["clip_id"], footage)
+    await dock.seal(plan["clip_id"])
+
+    again = await other_dock.http.post("/v1/clips", json=body)
+
+    assert (again.status_code, again.json()["state"]) == (200, "sealed")
+    assert (await other_dock.seal(plan["clip_id"])).status_code == 200
+    assert (await dock.seal(plan["clip_id"])).status_code == 404
+
+
+async def test_a_dock_does_not_take_back_what_another_has_sent(dock, other_dock):
+    body = announcement(2 * PART_BYTES)
+    plan = (await dock.http.post("/v1/clips", json=body)).json()
+    await dock.send(plan["clip_id"], 0, b"a" * PART_BYTES)
+    await other_dock.http.post("/v1/clips", json=body)
+    upload = plan["tus_url"].rsplit("/", 1)[1]
+
+    refused = await other_dock.http.delete(f"/files/{upload}", headers={"Tus-Resumable": "1.0.0"})
+
+    assert_problem(refused, 403, "termination-refused")
+    missing = (await other_dock.http.get(f"/v1/clips/{plan['clip_id']}/chunks")).json()
+    assert missing["missing"] == [[1, 1]]
 
 
 async def test_an_abandoned_clip_is_opened_afresh(served, dock):

@@ -233,3 +233,20 @@ async def test_d08_a_final_has_no_bytes_of_its_own(served, dock):
         response = await dock.http.post("/files", content=b"more", headers=headers)
 
     assert_problem(response, 400, "invalid-header")
+
+
+async def test_a_partial_that_changed_in_the_store_makes_no_clip(served, dock):
+    """The join reads partials back: what it reads is not by itself what was received."""
+    before = set(served.vault.keys())
+    url = await open_partial(dock, b"what the camera recorded")
+    (stored,) = set(served.vault.keys()) - before
+    served.vault.tamper(stored, b"what somebody else wrote")
+
+    response = await join(dock, url)
+
+    rows = await served.sql(
+        "SELECT clips.state FROM clips JOIN uploads USING (upload_id) WHERE uploads.kind = 'final'"
+        " ORDER BY clips.announced_at DESC LIMIT 1"
+    )
+    assert rows[0]["state"] == "quarantined"
+    assert response.status_code in (201, 500)

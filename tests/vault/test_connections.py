@@ -60,7 +60,7 @@ async def take_request(reader: asyncio.StreamReader) -> bytes:
 
 
 async def put(connections: StoreConnections, body: Bytes) -> tuple[int, bytes]:
-    async with connections.lend() as connection:
+    async with connections.lend("write") as connection:
         await connection.send(HEAD % body.length_bytes, body)
         return connection.status, await connection.read_small()
 
@@ -192,7 +192,7 @@ async def test_answer_is_not_read_faster_than_the_reader_takes_it() -> None:
             sent_bytes += MIB
         await reader.read()
 
-    async with store(answering) as connections, connections.lend() as connection:
+    async with store(answering) as connections, connections.lend("write") as connection:
         await connection.send(HEAD % 0)
         await asyncio.sleep(0.5)
         sent_unread = sent_bytes
@@ -235,7 +235,7 @@ async def test_waiting_for_a_free_connection_ends() -> None:
         await reader.read()
 
     async with store(answering, connections_max=1, timeout_s=0.2) as connections:  # noqa: SIM117 - the order is the point
-        async with connections.lend():
+        async with connections.lend("write"):
             with pytest.raises(StoreFailed, match="busy"):
                 await put(connections, Bytes(b"x"))
 
@@ -247,7 +247,7 @@ async def test_idle_connection_that_is_too_old_is_not_used(
     used: list[StoreConnection] = []
     async with store(keep_storing) as connections:
         for _ in range(2):
-            async with connections.lend() as connection:
+            async with connections.lend("write") as connection:
                 await connection.send(HEAD % 1, Bytes(b"x"))
                 used.append(connection)
             await asyncio.sleep(0.1)
