@@ -137,9 +137,7 @@ async def _end(
     return False
 
 
-async def sweep_upload(
-    upload_id: UUID, *, pool: Pool, vault: Vault, is_last: bool = True
-) -> int:
+async def sweep_upload(upload_id: UUID, *, pool: Pool, vault: Vault, is_last: bool = True) -> int:
     """Remove what an ended upload left in the vault, sparing its clip's object.
 
     Of an upload whose stored bytes were lost nothing is removed: that is for a person to look at.
