@@ -408,8 +408,10 @@ class Engine(RuleBasedStateMachine):
         self.bury_the_dead()
         self.settle()
 
+    @precondition(lambda self: not self.sending)
     @rule()
     def sweep(self):
+        """The job waits until the last stale writer is gone."""
         upload = self.run(get_upload(self.pool, self.upload_id))
         if upload.state not in ("open", "finishing", "failed"):
             self.attempt(sweep_upload(self.upload_id, pool=self.pool, vault=self.vault))
