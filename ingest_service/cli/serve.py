@@ -12,6 +12,9 @@ from ingest_service.cli.startup import require_settings
 # The API by name: with several workers each process imports it for itself.
 _APP: Final = "ingest_service.app:make_app"
 _PROTOCOL: Final = "ingest_service.api.wire:GuardedProtocol"
+# uvicorn kills a worker that does not answer its parent for 5 s, and with it every connection. On a
+# machine that is short of CPU a worker with 11,000 docks is that silent and not dead.
+_HUNG_AFTER_S: Final = 60
 # Read by prometheus_client when it is imported; the API's processes are new interpreters.
 _METRICS_DIR_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -39,6 +42,7 @@ def serve() -> None:
         backlog=settings.backlog,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.drain_timeout_s,
+        timeout_worker_healthcheck=_HUNG_AFTER_S,
         # The application writes its own line per request, and says itself where it is reached.
         log_config=None,
         access_log=False,
