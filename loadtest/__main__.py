@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import secrets
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -115,7 +116,11 @@ def run_scenario(asked: argparse.Namespace, console: Console) -> int:
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             document = runner.run(judge(order))
-    json_file, page_file = write_run(document, asked.results)
+        json_file, page_file = write_run(document, asked.results)
+        if document["verdict"] != "met" and asked.service is None:
+            # The folder goes with the service; what it logged is what one wants to read now.
+            logs = shutil.copytree(folder / "data" / "logs", json_file.with_suffix(".logs"))
+            console.print(f"what the service logged: {logs}", markup=False)
     if asked.picture is not None:
         asked.picture.write_text(make_picture(document))
     for line in show_goals(document):

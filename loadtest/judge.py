@@ -169,9 +169,11 @@ async def _drive(order: Order, files: Sequence[Path]) -> tuple[Heard, Watch]:
         for generator in generators:
             await _write(generator, repr(zero[0]))
         watch.start()
-        async with asyncio.TaskGroup() as group:
-            for part, generator in enumerate(generators):
-                group.create_task(_listen(order, generator, part, heard))
+        listening = (
+            _listen(order, generator, part, heard) for part, generator in enumerate(generators)
+        )
+        # The first one to fail ends them all.
+        await asyncio.gather(*listening)
     finally:
         for generator in generators:
             if generator.returncode is None:
@@ -206,7 +208,9 @@ async def _write(generator: asyncio.subprocess.Process, line: str) -> None:
 async def _read(generator: asyncio.subprocess.Process) -> dict[str, Any]:
     line = b"" if generator.stdout is None else await generator.stdout.readline()
     if not line:
-        message = "a generator ended before its time: see its error above"
+        status = await generator.wait()
+        how = f"by signal {-status}" if status < 0 else f"with status {status}: see its error above"
+        message = f"a generator ended before its time, {how}"
         raise GeneratorFailed(message)
     told: dict[str, Any] = json.loads(line)
     return told
