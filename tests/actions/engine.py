@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from ingest_service.domain.clip import Clip
 from ingest_service.domain.custody import Actor, Happening, chain_events
 from ingest_service.domain.upload import Upload, UploadRules
 from ingest_service.ledger import clips, uploads
-from ingest_service.ledger.connection import Pool, reading
+from ingest_service.ledger.connection import Pool, reading, writing
 from ingest_service.ledger.custody import append_events
 from ingest_service.ledger.stations import Station
 from ingest_service.vault import Body, StoredObject, StoredPart
@@ -449,13 +449,34 @@ async def list_event_types(pool: Pool, clip_id: UUID) -> list[str]:
     return [row["type"] for row in rows]
 
 
-async def append_event(pool: Pool, clip_id: UUID) -> None:
-    """Let somebody look at the clip: its chain grows."""
+async def append_event(
+    pool: Pool, clip_id: UUID, *, before_commit: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """Let somebody look at the clip: its chain grows.
+
+    before_commit  awaited while nobody else sees the event yet
+    """
     clip = await get_clip(pool, clip_id)
     viewed = Happening("metadata.viewed", Actor("service", "viewer"))
     events = chain_events(clip.head, [viewed], now=datetime.now(UTC))
-    async with reading(pool) as connection:
+    async with writing(pool) as connection:
         assert await append_events(connection, clip_id, clip.event_count, events)
+        if before_commit is not None:
+            await before_commit()
+
+
+async def wait_for_a_lock(pool: Pool) -> None:
+    """Return when a statement of this ledger waits for a row that another one has changed."""
+    async with pool.acquire() as connection, asyncio.timeout(10):
+        while not await connection.fetchval(  # noqa: ASYNC110  Postgres tells nobody of a wait
+            """
+            SELECT count(*)
+              FROM pg_stat_activity
+             WHERE datname = current_database()
+               AND wait_event_type = 'Lock'
+            """
+        ):
+            await asyncio.sleep(0.01)
 
 
 async def make_overdue(pool: Pool, upload_id: UUID) -> None:

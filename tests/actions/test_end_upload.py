@@ -52,7 +52,8 @@ async def test_an_overdue_upload_expires_and_its_bytes_go(service, ledger, vault
 
     assert await service.expire(upload.upload_id)
 
-    assert (await get_upload(ledger, upload.upload_id)).state == "expired"
+    after = await get_upload(ledger, upload.upload_id)
+    assert (after.state, after.epoch) == ("expired", 2)
     assert (vault.keys(), vault.open_multiparts()) == ([], [])
     assert await list_event_types(ledger, upload.clip_id) == ["clip.announced", "upload.expired"]
 

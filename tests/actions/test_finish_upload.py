@@ -31,6 +31,7 @@ from tests.actions.engine import (
     make_finish_due,
     make_overdue,
     read_object,
+    wait_for_a_lock,
 )
 
 
@@ -302,13 +303,17 @@ async def test_a_claimed_finishing_is_not_driven_by_another(
     assert await first
 
 
-async def test_an_event_between_reading_and_sealing_breaks_no_chain(service, ledger, vault, sent):
-    sealing, halt = await hold_at(vault, "get_facts", service.seal(sent.clip_id))
-    await append_event(ledger, sent.clip_id)
-    halt.let_go()
+async def test_an_event_between_reading_and_sealing_breaks_no_chain(service, ledger, sent):
+    """The seal has read the clip as it was before the event, and waits for its row."""
+    sealing = []
 
-    await sealing
+    async def seal_meanwhile():
+        sealing.append(asyncio.create_task(service.seal(sent.clip_id)))
+        await wait_for_a_lock(ledger)
 
+    await append_event(ledger, sent.clip_id, before_commit=seal_meanwhile)
+
+    assert (await sealing[0]).state == "sealed"
     types = await list_event_types(ledger, sent.clip_id)
     assert types == ["clip.announced", "metadata.viewed", "clip.sealed"]
 

@@ -32,6 +32,7 @@ from tests.actions.engine import (
     make_overdue,
     read_object,
     read_stored,
+    wait_for_a_lock,
 )
 from tests.fakes import MemoryVault
 
@@ -361,6 +362,24 @@ async def test_a_late_part_of_an_expired_upload_is_no_lost_evidence(
 
     with pytest.raises(UploadGone):
         await sending
+
+
+async def test_a_chunk_recorded_while_its_upload_ends_is_not_counted(
+    service, ledger, vault, clip, chunks
+):
+    """The statement has seen the upload open, and waits for the lock of whoever ends it."""
+    sending, halt = await hold_at(vault, "put_part", service.store(clip.clip_id, 0, chunks[0]))
+    async with ledger.acquire() as ending, ending.transaction():
+        await ending.execute(
+            "UPDATE uploads SET state = 'expired', epoch = epoch + 1 WHERE upload_id = $1",
+            clip.upload_id,
+        )
+        halt.let_go()
+        await wait_for_a_lock(ledger)
+
+    with pytest.raises(UploadGone):
+        await sending
+    assert (await get_upload(ledger, clip.upload_id)).offset_bytes == 0
 
 
 @pytest.mark.parametrize("first", ["native", "tus"])
