@@ -40,7 +40,7 @@ async def test_a_stalled_sender_is_overtaken_through_another_process(stage: Stag
 
 async def test_a_process_that_comes_back_from_a_stop_changes_nothing(stage: Stage):
     first, second = await stage.start(), await stage.start()
-    dock = TusDock(make_recording(2 * PART_BYTES + 1_000_000), [PART_BYTES + 2_000_000])
+    dock = TusDock(make_recording(2 * PART_BYTES + 1_000_000))
     content = dock.recording.content
     async with stage.dial(first) as at_first, stage.dial(second) as at_second:
         await dock.open(at_first)
@@ -51,8 +51,6 @@ async def test_a_process_that_comes_back_from_a_stop_changes_nothing(stage: Stag
         asked_at = time.monotonic()
         offset = await dock.ask_offset(at_second)
         took_s = time.monotonic() - asked_at
-        await dock.send_piece(at_second)
-        offset_before = dock.acknowledged
         os.kill(first.said()["pid"], signal.SIGCONT)
         writer.write(content[PART_BYTES + 1_000_000 :])
         answer = await read_answer(reader)
@@ -62,7 +60,7 @@ async def test_a_process_that_comes_back_from_a_stop_changes_nothing(stage: Stag
         assert offset == PART_BYTES
         assert took_s < 1.5
         assert b" 204 " not in answer
-        assert offset_after == offset_before
+        assert offset_after == offset, "an offset moved by itself after it was told"
         await dock.bring_in(at_second)
         await stage.secure(dock)
         await stage.judge(dock, at_second)
