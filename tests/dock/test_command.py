@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,8 @@ def test_options_become_metadata(fake, recording, data_folder):
     announced = fake.clip.announcement
     assert (announced["device_serial"], announced["recording_id"]) == ("BWC-7", "r-9")
     assert announced["officer_id"] == "P1"
-    assert announced["started_at"].startswith("2026-11-21T22:14:05")
+    started_at = datetime.fromisoformat(announced["started_at"])
+    assert started_at == datetime(2026, 11, 21, 21, 14, 5, tzinfo=UTC)
 
 
 def test_a_folder_is_reported_without_being_sent(fake, recording, data_folder):

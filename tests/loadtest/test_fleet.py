@@ -33,7 +33,7 @@ def run(service, results, *arguments):
 
 
 def test_500_docks_alive_at_once_lose_nothing(service, tmp_path):
-    code, told = run(service, tmp_path, "--devices=500", "--over=8", "--within=150", "--clip-kib=4")
+    code, told = run(service, tmp_path, "--devices=500", "--over=8", "--within=400", "--clip-kib=4")
 
     assert (code, told["verdict"]) == (0, "met"), told["goals"]
     assert told["figures"]["open_max"] == 500
