@@ -303,18 +303,21 @@ async def test_a_claimed_finishing_is_not_driven_by_another(
     assert await first
 
 
-async def test_an_event_between_reading_and_sealing_breaks_no_chain(service, ledger, sent):
+async def test_an_event_between_reading_and_sealing_breaks_no_chain(
+    service, ledger, upload, footage
+):
     """The seal has read the clip as it was before the event, and waits for its row."""
-    sealing = []
+    await service.append_all(upload.upload_id, 0, footage)
+    finishing = []
 
-    async def seal_meanwhile():
-        sealing.append(asyncio.create_task(service.seal(sent.clip_id)))
+    async def finish_meanwhile():
+        finishing.append(asyncio.create_task(service.finish(upload.upload_id)))
         await wait_for_a_lock(ledger)
 
-    await append_event(ledger, sent.clip_id, before_commit=seal_meanwhile)
+    await append_event(ledger, upload.clip_id, before_commit=finish_meanwhile)
 
-    assert (await sealing[0]).state == "sealed"
-    types = await list_event_types(ledger, sent.clip_id)
+    assert await finishing[0]
+    types = await list_event_types(ledger, upload.clip_id)
     assert types == ["clip.announced", "metadata.viewed", "clip.sealed"]
 
 

@@ -23,6 +23,7 @@ from tests.actions.engine import (
     list_event_types,
     make_footage,
     read_object,
+    wait_for_a_lock,
 )
 
 
@@ -279,6 +280,23 @@ async def test_asked_twice_at_once_the_receipt_is_one_and_issued_once(
 
     assert len({receipt.model_dump_json() for _, receipt in answers}) == 1
     assert (await list_event_types(ledger, sealed.clip_id)).count("release.issued") == 1
+
+
+async def test_an_event_under_the_receipt_breaks_no_chain(service, ledger, signer, sealed):
+    """The release has read the clip as it was before the event, and waits for its row."""
+    await service.read_back(sealed.clip_id)
+    asking = []
+
+    async def ask_meanwhile():
+        asking.append(asyncio.create_task(ask_receipt(service, signer, sealed.clip_id)))
+        await wait_for_a_lock(ledger)
+
+    await append_event(ledger, sealed.clip_id, before_commit=ask_meanwhile)
+
+    _, receipt = await asking[0]
+    assert receipt is not None
+    types = await list_event_types(ledger, sealed.clip_id)
+    assert types[-2:] == ["metadata.viewed", "release.issued"]
 
 
 async def test_another_station_gets_no_receipt(service, signer, sealed):
