@@ -49,7 +49,7 @@ def test_500_docks_alive_at_once_lose_nothing(service, tmp_path):
 )
 def test_one_harmed_object_fails_the_run(service, tmp_path, fault, kind):
     code, told = run(
-        service, tmp_path, "--devices=10", "--over=1", "--within=100", f"--plant={fault}"
+        service, tmp_path, "--devices=10", "--over=1", "--within=300", f"--plant={fault}"
     )
 
     assert (code, told["verdict"]) == (1, "missed")
