@@ -14,10 +14,14 @@ _TOP: Final = 44
 _FROM_MINUTE: Final = 3 * 60
 _TO_MINUTE: Final = 28 * 60
 _STEP_HOURS: Final = 3
-_NICE: Final = (1, 2, 2.5, 5, 10)
+_NICE: Final = (1, 1.5, 2, 2.5, 5, 7.5, 10)
 _OPENING: Final = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-    'font-family="sans-serif" font-size="13" role="img" aria-label="{title}">'
+    'font-family="sans-serif" font-size="13" role="img" aria-label="{title}">\n'
+    "<title>{title}</title>\n"
+    "<desc>Ingest in MB/s and uploads at once over the hours of the fleet's day.</desc>\n"
+    "<style>@media (prefers-color-scheme: dark) {{ "
+    "svg {{ filter: invert(1) hue-rotate(180deg) }} }}</style>"
 )
 
 

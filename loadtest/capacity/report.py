@@ -46,21 +46,23 @@ _SIZING_NOTES: Final = """
 
 _TIMES: Final = """## Time to secure
 
-With the service so sized. *Received*: from docking to the last byte of the camera's last clip.
-*Secured*: per clip, from docking to the receipt that lets the camera erase it. Both in minutes.
-*Read back*: from a clip's last byte to its receipt, in seconds. All are p50 / p95 / p99.
+With the service so sized, per clip: *received* is from docking to its last byte, *secured* from
+docking to the receipt that lets the camera erase it, both in minutes; *read back* is from its last
+byte to its receipt, in seconds. All are p50 / p95 / p99.
 """
 
 _TROUBLES: Final = """## When something is wrong (S1)
 
 *S3 at half its speed* moves little more than the ingest peak: read-back yields to ingest, so docks
-hardly notice, but receipts are late. After an outage the uplinks bound what comes at once.
+hardly notice, but receipts are late. After an outage the uplinks and the service's own speed bound
+what comes at once.
 """
 
 _PUBLISHED: Final = """## Against the published traffic table
 
 Modelled (published), tolerance {tolerance:.0%}; a figure beyond it is bold and fails the command.
-One day of seed {seed}; nothing but cameras and uplinks in the way.
+One day of seed {seed}; nothing but cameras and uplinks in the way. *Docked to received* is here
+until a camera's last clip.
 """
 
 _RUN: Final = """## Against a real run
@@ -161,7 +163,7 @@ def _describe(day: Day) -> str:
 
     seconds = " / ".join(f"{percentile(day.read_back_s, p):.1f}" for p in (50, 95, 99))
     return (
-        f"{day.peak_mb_s:,.0f} | {day.peak_uploads:,} | {minutes(day.emptied_s)} | "
+        f"{day.peak_mb_s:,.0f} | {day.peak_uploads:,} | {minutes(day.received_s)} | "
         f"{minutes(day.secured_s)} | {seconds}"
     )
 
