@@ -85,10 +85,13 @@ def main() -> int:
         except StartFailed as error:
             console.print(str(error), markup=False)
             return 2
-    lines = tables(comparison.rows, comparison.skipped, command)
-    for line in lines:
-        console.print(line, markup=False)
-    console.print(f"written: {write_json(comparison.rows, comparison.skipped, command, RESULTS)}")
+        finally:
+            # Whoever stops a long comparison keeps what it has found.
+            if comparison.rows:
+                lines = tables(comparison.rows, comparison.skipped, command)
+                console.print("\n".join(lines), markup=False)
+                file = write_json(comparison.rows, comparison.skipped, command, RESULTS)
+                console.print(f"written: {file}")
     if arguments.write_docs:
         write_docs(lines)
     return 0 if is_met(comparison.rows) else 1

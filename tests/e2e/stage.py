@@ -340,7 +340,7 @@ async def open_stage(
     now = datetime.now(UTC)
     async with (
         open_resources(Settings(**settings)) as opened,
-        asyncpg.create_pool(postgres.owner_dsn(database), min_size=1, max_size=4) as owner,
+        asyncpg.create_pool(postgres.owner_dsn(database), min_size=0, max_size=4) as owner,
         get_session().create_client(
             "s3",
             region_name=REGION,
