@@ -68,7 +68,7 @@ until a camera's last clip.
 _RUN: Final = """## Against a real run
 
 `python -m loadtest.capacity --shift-run FILE` simulates the machine of a `shift` run (its docks,
-sizes and compressed day; every process on the same cores) and compares.
+sizes and compressed day; every process on the cores that other programs left) and compares.
 """
 
 _COSTS: Final = """## Measured costs that went in

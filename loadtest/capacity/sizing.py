@@ -113,7 +113,7 @@ def size_for(day: Day, costs: Costs, *, factor: int = 1) -> Sizing:
     )
 
 
-def machine_service(costs: Costs, *, cores: int) -> Service:
+def machine_service(costs: Costs, *, cores: float) -> Service:
     """Return a machine that runs everything: API, jobs, ledger, store and the generator.
 
     All of them share its cores, so a byte costs what it costs all of them.
