@@ -10,6 +10,7 @@ from typing import Any, Final
 
 _HEAD_END: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length:"
+_HEAD: Final = b"HEAD "
 _BIND_ADDRESS_NO_PORT: Final = 24  # Linux; the socket module names it from Python 3.12 on
 
 
@@ -48,6 +49,7 @@ class Link(asyncio.Protocol):
         self._head = b""
         self._head_bytes = 0
         self._length_bytes = 0
+        self._has_no_body = False
         self._waiter: asyncio.Future[Answer] | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -60,6 +62,7 @@ class Link(asyncio.Protocol):
         if self._transport is None:
             message = "the service closed the connection"
             raise LinkBroken(message)
+        self._has_no_body = head.startswith(_HEAD)
         self._waiter = asyncio.get_running_loop().create_future()
         self._transport.writelines([head, *body])
         return await self._waiter
@@ -114,7 +117,8 @@ class Link(asyncio.Protocol):
             lowered = self._head = bytes(received[:end]).lower()
             at = lowered.find(_LENGTH)
             line = lowered[at + len(_LENGTH) :].split(b"\r\n", 1)[0] if at >= 0 else b"0"
-            self._length_bytes = int(line)
+            # The answer to a HEAD tells the length of a body that does not come.
+            self._length_bytes = 0 if self._has_no_body else int(line)
         total_bytes = self._head_bytes + self._length_bytes
         if len(received) < total_bytes or self._waiter is None:
             return

@@ -36,8 +36,12 @@ class PlainLink:
         try:
             for block in (head, *body):
                 self._socket.sendall(block)
-            return self._read_answer()
+            return self._read_answer(has_body=not head.startswith(b"HEAD "))
+        except LinkBroken:
+            self._socket.close()
+            raise
         except OSError as error:
+            self._socket.close()
             raise LinkBroken(str(error)) from error
 
     def send_in_part(
@@ -66,13 +70,14 @@ class PlainLink:
         """Close the connection."""
         self._socket.close()
 
-    def _read_answer(self) -> Answer:
+    def _read_answer(self, *, has_body: bool) -> Answer:
         while (end := self._received.find(_HEAD_END)) < 0:
             self._receive()
         head = bytes(self._received[:end]).lower()
         del self._received[: end + len(_HEAD_END)]
         bare = Answer(int(head[9:12]), b"", head)
-        length_bytes = int(bare.find_field("Content-Length") or 0)
+        # The answer to a HEAD tells the length of a body that does not come.
+        length_bytes = int(bare.find_field("Content-Length") or 0) if has_body else 0
         while len(self._received) < length_bytes:
             self._receive()
         body = bytes(self._received[:length_bytes])
