@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -116,12 +116,24 @@ def _child(
     try:
         yield process
     finally:
+        # Whoever must be killed cannot stop what it has started: that would live on without it.
+        family = _find_family(process)
         process.terminate()
         try:
             process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    member.kill()
+
+
+def _find_family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _wait_for(file: Path, process: subprocess.Popen[bytes], log_file: Path) -> None:
