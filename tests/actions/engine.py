@@ -134,6 +134,7 @@ class Halt:
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
+        self.is_open = False
         self._go = asyncio.Event()
 
     async def wait(self) -> None:
@@ -141,6 +142,7 @@ class Halt:
         await self._go.wait()
 
     def let_go(self) -> None:
+        self.is_open = True
         self._go.set()
 
 
