@@ -1,9 +1,12 @@
 """Peers from npm and PyPI, in exactly the versions of the lock files, below build/peers/."""
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -22,17 +25,27 @@ def install_node() -> Path:
     Raises:
         NotInstalled: no node or npm here, or the registry cannot be reached.
     """
+    folder = install_npm("tus-node", _HERE / "node")
+    shutil.copy(_HERE / "node" / "server.mjs", folder)
+    return folder
+
+
+def install_npm(name: str, source: Path) -> Path:
+    """Install what package-lock.json in a folder names, below build/; return where.
+
+    Raises:
+        NotInstalled: no node or npm here, or the registry cannot be reached.
+    """
     if shutil.which("node") is None or shutil.which("npm") is None:
         reason = "node and npm are not on PATH"
         raise NotInstalled(reason)
-    sources = [_HERE / "node" / name for name in ("package.json", "package-lock.json")]
-    folder, is_made = _prepare("tus-node", sources)
-    if not is_made:
-        for source in sources:
-            shutil.copy(source, folder)
-        _run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
-        _mark(folder, sources)
-    shutil.copy(_HERE / "node" / "server.mjs", folder)
+    sources = [source / each for each in ("package.json", "package-lock.json")]
+    with _prepared(name, sources) as (folder, is_made):
+        if not is_made:
+            for each in sources:
+                shutil.copy(each, folder)
+            _run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
+            _mark(folder, sources)
     return folder
 
 
@@ -43,21 +56,25 @@ def install_tuspyserver() -> Path:
         NotInstalled: the package index cannot be reached.
     """
     locked = _HERE / "tuspyserver" / "requirements.txt"
-    folder, is_made = _prepare("tuspyserver", [locked])
-    python = folder / "venv" / "bin" / "python"
-    if not is_made:
-        _run([sys.executable, "-m", "venv", "--clear", str(folder / "venv")], folder)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes"]
-        _run([*install, "--disable-pip-version-check", "--requirement", str(locked)], folder)
-        _mark(folder, [locked])
+    with _prepared("tuspyserver", [locked]) as (folder, is_made):
+        python = folder / "venv" / "bin" / "python"
+        if not is_made:
+            _run([sys.executable, "-m", "venv", "--clear", str(folder / "venv")], folder)
+            install = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes"]
+            _run([*install, "--disable-pip-version-check", "--requirement", str(locked)], folder)
+            _mark(folder, [locked])
     return python
 
 
-def _prepare(name: str, sources: list[Path]) -> tuple[Path, bool]:
+@contextmanager
+def _prepared(name: str, sources: list[Path]) -> Iterator[tuple[Path, bool]]:
+    """Yield the folder and whether all is in it; one process at a time, tests run in several."""
     folder = _BUILD / name
     folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / ".installed"
-    return folder, mark.exists() and mark.read_text() == _digest(folder, sources)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        mark = folder / ".installed"
+        yield folder, mark.exists() and mark.read_text() == _digest(folder, sources)
 
 
 def _mark(folder: Path, sources: list[Path]) -> None:

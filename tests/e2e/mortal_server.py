@@ -35,6 +35,7 @@ import uvicorn
 import uvloop
 from aiobotocore.session import get_session
 
+from ingest_service.api.wire import GuardedProtocol
 from ingest_service.app import create_app
 from ingest_service.jobs.finish_uploads import finish_uploads
 from ingest_service.jobs.read_back import read_back_next
@@ -203,12 +204,12 @@ async def serve(fate: Fate, settings: dict[str, Any]) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", 0))
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    wired = Settings(**settings, base_url=base_url)
+    wired = Settings(**{"base_url": base_url, **settings})
     async with open_resources(wired) as opened:
         config = uvicorn.Config(
             fate.watch(create_app(wired, make_mortal(opened, fate.step))),
             loop="none",
-            http="httptools",
+            http=GuardedProtocol,
             lifespan="on",
             log_config=None,
             access_log=False,
@@ -222,7 +223,7 @@ async def serve(fate: Fate, settings: dict[str, Any]) -> None:
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR1, lambda: setattr(server, "should_exit", True)
         )
-        fate.tell(pid=os.getpid(), base_url=base_url)
+        fate.tell(pid=os.getpid(), base_url=wired.base_url, listens_at=base_url)
         await serving
 
 
