@@ -5,10 +5,11 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from ingest_service.actions.identify_principal import Authenticator
+from ingest_service.actions.prove_log import PublishedHead
 from ingest_service.actions.take_upload import Holders
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import Clock, utc_now
@@ -50,6 +51,7 @@ class Resources:
     base_url: str
     json_bytes_max: int
     worker_stale_after_s: float
+    head: PublishedHead = field(default_factory=PublishedHead)
 
 
 @asynccontextmanager

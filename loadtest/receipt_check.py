@@ -1,6 +1,7 @@
 """The release receipt, checked offline by code that shares nothing with the service's own.
 
-Only the published form is known here: schemas/receipt.py and the C2SP verifier key.
+Only the published forms are known here: schemas/receipt.py, the C2SP verifier key, checkpoint and
+tlog-proof@v1, and RFC 6962's tree.
 """
 
 import base64
@@ -17,6 +18,8 @@ from schemas.receipt import Receipt, SecuredFacts
 _PREFIX: Final = b"ingest release receipt v1\n"
 _ED25519: Final = b"\x01"
 _TYPED_KEY_BYTES: Final = 33
+_KEY_ID_BYTES: Final = 4
+_HEADER: Final = "c2sp.org/tlog-proof@v1"
 
 
 class BadReceipt(Exception):
@@ -53,6 +56,7 @@ class ReceiptCheck:
                 raise BadReceipt(message)
             leaf = receipt.leaf.encode()
             self._key.verify(base64.b64decode(receipt.signature, validate=True), _PREFIX + leaf)
+            self._check_logged(leaf, receipt.log_index, receipt.proof)
             event = json.loads(leaf)
             if event["type"] != "clip.secured":
                 message = f"signs a {event['type']} event"
@@ -68,3 +72,49 @@ class ReceiptCheck:
             message = "what was read back is not what was received"
             raise BadReceipt(message)
         return facts
+
+    def _check_logged(self, leaf: bytes, log_index: int, proof: str) -> None:
+        """Raise unless the proof leads from the leaf to a root that the pinned key signed."""
+        head, _, note = proof.partition("\n\n")
+        first, index_line, *encoded = head.split("\n")
+        if (first, index_line) != (_HEADER, f"index {log_index}"):
+            message = "not a proof of this leaf's index"
+            raise BadReceipt(message)
+        size, root = self._read_checkpoint(note)
+        path = [base64.b64decode(each, validate=True) for each in encoded]
+        hashed = hashlib.sha256(b"\x00" + leaf).digest()
+        if not 0 <= log_index < size or _climb(hashed, log_index, size, path) != root:
+            message = "the log does not hold this leaf"
+            raise BadReceipt(message)
+
+    def _read_checkpoint(self, note: str) -> tuple[int, bytes]:
+        """Return size and root of a checkpoint that the pinned key signed as its own log's."""
+        body, _, signatures = note.partition("\n\n")
+        origin, size, root = body.split("\n")[:3]
+        for line in signatures.splitlines():
+            _, name, encoded = line.split(" ")
+            blob = base64.b64decode(encoded, validate=True)
+            if name == origin == self._name and blob[:_KEY_ID_BYTES].hex() == self._key_id:
+                self._key.verify(blob[_KEY_ID_BYTES:], f"{body}\n".encode())
+                return int(size), base64.b64decode(root, validate=True)
+        message = "the checkpoint is not signed by the pinned key"
+        raise BadReceipt(message)
+
+
+def _climb(node: bytes, index: int, size: int, path: list[bytes]) -> bytes:
+    """Return the root that a leaf's path leads to, by RFC 6962's definition, from the top down.
+
+    Empty: the path has another length than the tree asks for.
+    """
+    if size == 1:
+        return b"" if path else node
+    if not path:
+        return b""
+    left_count = 1 << (size - 1).bit_length() - 1
+    if index < left_count:
+        below = _climb(node, index, left_count, path[:-1])
+        pair = below + path[-1]
+    else:
+        below = _climb(node, index - left_count, size - left_count, path[:-1])
+        pair = path[-1] + below
+    return hashlib.sha256(b"\x01" + pair).digest() if below else b""

@@ -9,13 +9,19 @@ from schemas.announcement import Count, Sha256Hex
 
 
 class Receipt(BaseModel):
-    r"""A signed statement that the clip was read back from storage.
+    r"""That the clip was read back from storage, and that the log says so for ever.
 
-    `leaf` is the exact text of the clip's `clip.secured` custody event (RFC 8785 JSON). The
-    signature is Ed25519 over b"ingest release receipt v1\n" followed by the leaf's UTF-8 bytes.
+    `leaf` is the exact text of the clip's `clip.secured` custody event (RFC 8785 JSON), `proof`
+    shows it in the custody log: both together are the receipt. The signature beside them repeats
+    the leaf under the same key (Ed25519 over b"ingest release receipt v1\n" and the leaf's UTF-8
+    bytes) for docks that do not know the log yet; alone it does not prove that the log has it.
     """
 
     leaf: str
+    log_index: int = Field(description="Where in the log the leaf stands; the proof says so, too.")
+    proof: str = Field(
+        description="C2SP tlog-proof@v1 text: index, audit path, published checkpoint."
+    )
     key_name: str = Field(description="Name in the verifier key (C2SP signed-note).")
     key_id: str = Field(description="8 hex digits, as in the verifier key.")
     signature: str = Field(description="Ed25519 signature, base64.")
@@ -42,7 +48,10 @@ class SecuredFacts(BaseModel):
 
 
 class PendingReceipt(BaseModel):
-    """The clip is not secured yet: ask again after Retry-After seconds."""
+    """Ask again after Retry-After seconds.
+
+    The clip is not secured yet or, if `state` is `secured`, its proof is not published yet.
+    """
 
     clip_id: UUID
     state: str

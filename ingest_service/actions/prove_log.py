@@ -1,56 +1,123 @@
 """Prove: that an event is in the log, and that the log only grew."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from uuid import UUID
 
-from ingest_service.domain.checkpoint import format_proof, parse_checkpoint
-from ingest_service.domain.custody import CustodyEvent
-from ingest_service.domain.merkle import prove_consistency, prove_inclusion
-from ingest_service.errors import InvalidLogRange, LogPartNotFound
+from ingest_service.domain.checkpoint import (
+    SignedCheckpoint,
+    format_proof,
+    parse_checkpoint,
+    verify_checkpoint,
+)
+from ingest_service.domain.custody import hash_leaf
+from ingest_service.domain.merkle import (
+    ProofInvalid,
+    prove_consistency,
+    prove_inclusion,
+    verify_inclusion,
+)
+from ingest_service.domain.note import NoteInvalid, parse_verifier_key
+from ingest_service.errors import InvalidLogRange, LogForked, LogPartNotFound
 from ingest_service.ledger import log
 from ingest_service.ledger.connection import Connection, Pool, reading
 
 
+@dataclass(slots=True)
+class PublishedHead:
+    """The newest published checkpoint that this process has seen; any that covers a leaf will do.
+
+    One at hand spares thousands of docks a query each, and is verified once.
+    """
+
+    signed: SignedCheckpoint | None = field(default=None)
+
+    async def find_covering(
+        self, connection: Connection, log_index: int, verifier_key: str
+    ) -> SignedCheckpoint | None:
+        """Return a published checkpoint of a log that holds this index; None while there is none.
+
+        Raises:
+            LogForked: what the ledger calls published is not signed by the log's key.
+        """
+        if self.signed is None or self.signed.checkpoint.size <= log_index:
+            newest = await log.find_newest_checkpoint(connection, only_published=True)
+            if newest is None or newest.tree_size <= log_index:
+                return None
+            self.signed = _verify_note(newest, verifier_key)
+        return self.signed
+
+
+def _verify_note(stored: log.StoredCheckpoint, verifier_key: str) -> SignedCheckpoint:
+    try:
+        signed = parse_checkpoint(stored.note)
+        verify_checkpoint(signed, parse_verifier_key(verifier_key))
+    except NoteInvalid as error:
+        reason = f"the stored checkpoint of size {stored.tree_size} is not of this log: {error}"
+        raise LogForked(reason) from error
+    if signed.checkpoint.size != stored.tree_size:
+        reason = f"the stored checkpoint of size {stored.tree_size} is of another size"
+        raise LogForked(reason)
+    return signed
+
+
 @dataclass(frozen=True, slots=True)
 class ProvenEvent:
-    """An event with its place in the log and the tlog-proof@v1 text that shows it."""
+    """An event's leaf with its place in the log and the tlog-proof@v1 text that shows it."""
 
-    event: CustodyEvent
+    leaf: bytes
     log_index: int
     proof: str
 
 
-async def prove_event(log_index: int, *, pool: Pool) -> ProvenEvent:
-    """Return the event at an index with its proof under the newest published checkpoint.
+async def prove_event(
+    log_index: int, *, pool: Pool, head: PublishedHead, verifier_key: str
+) -> ProvenEvent:
+    """Return the event at an index with its proof under a published checkpoint.
 
     Raises:
-        LogPartNotFound: no such index, or no published checkpoint covers it yet.
+        InvalidLogRange: the log is not that long.
+        LogPartNotFound: no published checkpoint covers it yet.
+        LogForked: the ledger does not hold what was signed.
     """
     async with reading(pool) as connection:
-        proof = await _prove(connection, log_index)
         events = await log.list_leaves(connection, log_index, log_index + 1)
-    return ProvenEvent(events[0], log_index, proof)
-
-
-async def find_proof(connection: Connection, event_id: UUID) -> str | None:
-    """Return the proof of an event; None while no published checkpoint covers it."""
-    log_index = await log.find_leaf_index(connection, event_id)
-    if log_index is None:
-        return None
-    try:
-        return await _prove(connection, log_index)
-    except LogPartNotFound:
-        return None
-
-
-async def _prove(connection: Connection, log_index: int) -> str:
-    newest = await log.find_newest_checkpoint(connection, only_published=True)
-    if newest is None or not 0 <= log_index < newest.tree_size:
-        reason = f"no published checkpoint covers index {log_index}"
+        if not events:
+            reason = f"the log ends before index {log_index}"
+            raise InvalidLogRange(reason)
+        leaf = events[0].leaf
+        proof = await find_proof(connection, leaf, log_index, head=head, verifier_key=verifier_key)
+    if proof is None:
+        reason = f"no published checkpoint covers index {log_index} yet"
         raise LogPartNotFound(reason)
-    path = await prove_inclusion(log_index, newest.tree_size, partial(log.read_tiles, connection))
-    return format_proof(log_index, path, newest.note)
+    return ProvenEvent(leaf, log_index, proof)
+
+
+async def find_proof(
+    connection: Connection,
+    leaf: bytes,
+    log_index: int,
+    *,
+    head: PublishedHead,
+    verifier_key: str,
+) -> str | None:
+    """Return the tlog-proof@v1 of a leaf; None while no published checkpoint covers it.
+
+    Raises:
+        LogForked: the ledger's leaf or tiles are not what was signed. No proof leaves this
+            process that a verifier would refuse.
+    """
+    signed = await head.find_covering(connection, log_index, verifier_key)
+    if signed is None:
+        return None
+    checkpoint = signed.checkpoint
+    read_tiles = partial(log.read_tiles, connection)
+    try:
+        path = await prove_inclusion(log_index, checkpoint.size, read_tiles)
+        verify_inclusion(hash_leaf(leaf), log_index, checkpoint.size, path, checkpoint.root)
+    except ProofInvalid as error:
+        reason = f"leaf {log_index} is not what checkpoint {checkpoint.size} signed: {error}"
+        raise LogForked(reason) from error
+    return format_proof(log_index, path, signed.text)
 
 
 async def prove_growth(old_size: int, new_size: int, *, pool: Pool) -> list[bytes]:

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Request, Response, status
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.requests import ClientDisconnect
 
 from ingest_service import errors, telemetry
@@ -16,13 +16,14 @@ from ingest_service.actions.store_chunk import Chunk, store_chunk
 from ingest_service.api.bodies import JsonRoute
 from ingest_service.api.body import RequestBody
 from ingest_service.api.deps import Granted, Opened
-from ingest_service.api.headers import parse_integer
+from ingest_service.api.headers import parse_integer, prefers_text
 from ingest_service.api.problems import documented
 from ingest_service.api.raw_json import read_raw_object
 from ingest_service.domain.bytestream import Disconnected
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.digest import CONTENT_DIGEST, parse_content_digest
 from ingest_service.domain.principal import UPLOAD, Principal
+from ingest_service.domain.receipt import format_leaf_proof
 from ingest_service.resources import Resources
 from schemas.announcement import (
     AnnouncedClip,
@@ -40,6 +41,8 @@ router = APIRouter(prefix="/v1", tags=["docks"], route_class=JsonRoute)
 Station = Annotated[Principal, Depends(Granted(UPLOAD))]
 OCTETS: Final = "application/octet-stream"
 _RECEIPT_RETRY_S: Final = "1"
+# A receipt never goes bad: a later one is under a later checkpoint, that is all.
+_KEPT: Final = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Accept"}
 _BUSY = (errors.VaultUnavailable, errors.LedgerUnavailable, errors.ShuttingDown, errors.VaultFull)
 _NO_TOKEN = (
     errors.Unauthorized,
@@ -294,16 +297,32 @@ def _show_seal(clip: Clip, opened: Resources) -> SealedClip:
     summary="The release receipt",
     response_model=Receipt,
     responses={
-        202: {"model": PendingReceipt, "description": "Not secured yet: ask after Retry-After"},
-        **documented(*_NO_TOKEN, errors.ClipNotFound),
+        200: {
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "description": "Leaf and proof: only with these may the camera erase its copy",
+        },
+        202: {
+            "model": PendingReceipt,
+            "description": "Not secured, or not published yet: ask after Retry-After",
+        },
+        **documented(*_NO_TOKEN, errors.ClipNotFound, errors.LogForked),
     },
 )
 async def get_receipt(
-    clip_id: UUID, response: Response, opened: Opened, principal: Station
-) -> Receipt | JSONResponse:
-    """Answer with the signed statement that the clip was read back; only then erase it."""
+    clip_id: UUID, request: Request, response: Response, opened: Opened, principal: Station
+) -> Receipt | Response:
+    """Answer with the proof that the clip was read back, once the log that says so is published.
+
+    As text/plain, if that is what Accept prefers: the leaf's exact bytes on one line, a newline,
+    then the tlog-proof@v1.
+    """
     clip, receipt = await issue_receipt(
-        clip_id, principal.id, pool=opened.pool, signer=opened.signer, now=opened.now
+        clip_id,
+        principal.id,
+        pool=opened.pool,
+        signer=opened.signer,
+        head=opened.head,
+        now=opened.now,
     )
     telemetry.add_fields(clip_id=str(clip_id), clip_state=clip.state)
     if receipt is None:
@@ -313,7 +332,10 @@ async def get_receipt(
             status.HTTP_202_ACCEPTED,
             {"Retry-After": _RECEIPT_RETRY_S},
         )
-    response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    if prefers_text(request.headers):
+        text = format_leaf_proof(receipt.leaf.encode(), receipt.proof)
+        return PlainTextResponse(text, headers=_KEPT)
+    response.headers.update(_KEPT)
     return receipt
 
 

@@ -9,10 +9,12 @@ from fastapi.responses import PlainTextResponse
 from ingest_service import errors
 from ingest_service.actions.prove_log import get_checkpoint, prove_event, prove_growth
 from ingest_service.api.deps import Granted, Opened
+from ingest_service.api.headers import prefers_text
 from ingest_service.api.problems import documented
 from ingest_service.domain.log_paths import BadTilePath, bundle_entries, parse_tile_path
 from ingest_service.domain.merkle import HASH_BYTES, TILE_WIDTH, TileId
 from ingest_service.domain.principal import AUDIT_READ, Principal
+from ingest_service.domain.receipt import format_leaf_proof
 from ingest_service.ledger import log
 from ingest_service.ledger.connection import reading
 from schemas.log import GrowthProof, LogProof
@@ -22,6 +24,10 @@ router = APIRouter(tags=["log"])
 _OCTETS: Final = "application/octet-stream"
 _IMMUTABLE: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
 _FRESH: Final = {"Cache-Control": "public, max-age=1"}
+_VARIES: Final = {"Vary": "Accept"}
+_OR_TEXT: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 _LEVEL_MAX: Final = 63
 _DIGITS_MAX: Final = 18  # fits the ledger's bigint
 _NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
@@ -52,21 +58,26 @@ async def get_key(opened: Opened) -> PlainTextResponse:
 @router.get(
     "/log/consistency",
     summary="Proof that the log only grew",
-    responses=documented(*_OPEN, errors.InvalidLogRange),
+    response_model=GrowthProof,
+    responses={**_OR_TEXT, **documented(*_OPEN, errors.InvalidLogRange)},
 )
 async def get_consistency(
+    request: Request,
     opened: Opened,
     old_size: Annotated[str, Query(alias="from", description="The older size.")],
     new_size: Annotated[str, Query(alias="to", description="The newer size.")],
-) -> GrowthProof:
-    """Answer with the hashes that lead from the old tree to the new one (RFC 6962)."""
+) -> GrowthProof | Response:
+    """Answer with the hashes that lead from the old tree to the new one (RFC 6962).
+
+    As text/plain, if that is what Accept prefers: one base64 hash a line.
+    """
     sizes = _parse_number(old_size), _parse_number(new_size)
-    path = await prove_growth(*sizes, pool=opened.pool)
-    return GrowthProof(
-        old_size=sizes[0],
-        new_size=sizes[1],
-        path=[base64.b64encode(each).decode() for each in path],
-    )
+    path = [
+        base64.b64encode(each).decode() for each in await prove_growth(*sizes, pool=opened.pool)
+    ]
+    if prefers_text(request.headers):
+        return PlainTextResponse("".join(f"{each}\n" for each in path), headers=_VARIES)
+    return GrowthProof(old_size=sizes[0], new_size=sizes[1], path=path)
 
 
 # Before the hash tiles: 'entries' stands where a level does.
@@ -150,21 +161,29 @@ def _parse_number(text: str) -> int:
     "/v1/events/{log_index}/proof",
     summary="Proof that an event is in the log",
     response_model=LogProof,
-    responses=documented(*_NO_TOKEN, *_OPEN, errors.InvalidLogRange),
+    responses={
+        **_OR_TEXT,
+        **documented(*_NO_TOKEN, *_OPEN, errors.InvalidLogRange, errors.LogForked),
+    },
 )
 async def get_proof(
     log_index: str,
     request: Request,
     opened: Opened,
     auditor: Annotated[Principal, Depends(Granted(AUDIT_READ))],
-) -> LogProof | PlainTextResponse:
-    """Answer with the event's leaf and its tlog-proof@v1; as plain text if that is accepted.
+) -> LogProof | Response:
+    """Answer with the event's leaf and its tlog-proof@v1.
 
-    The text is the leaf's exact bytes on one line, a newline, then the proof.
+    As text/plain, if that is what Accept prefers: the leaf's exact bytes on one line, a newline,
+    then the proof.
     """
     _refuse_partial_view(auditor)
-    proven = await prove_event(_parse_number(log_index), pool=opened.pool)
-    leaf = proven.event.leaf.decode()
-    if request.headers.get("accept", "").startswith("text/plain"):
-        return PlainTextResponse(f"{leaf}\n{proven.proof}")
-    return LogProof(log_index=proven.log_index, leaf=leaf, proof=proven.proof)
+    proven = await prove_event(
+        _parse_number(log_index),
+        pool=opened.pool,
+        head=opened.head,
+        verifier_key=opened.signer.verifier_key,
+    )
+    if prefers_text(request.headers):
+        return PlainTextResponse(format_leaf_proof(proven.leaf, proven.proof), headers=_VARIES)
+    return LogProof(log_index=proven.log_index, leaf=proven.leaf.decode(), proof=proven.proof)

@@ -352,6 +352,7 @@ async def _require_receipt(outcome: Outcome, target: Target, sha256_hex: str, st
     )
     story.tell(
         f"receipt verified offline under {receipt.key_name}+{receipt.key_id}: "
+        f"leaf {receipt.log_index} of the log, "
         f"{facts.bucket}/{facts.object_key}, version {facts.object_version}"
     )
 

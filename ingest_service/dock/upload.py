@@ -298,7 +298,8 @@ class ClipUpload:
             if isinstance(answer, FoundReceipt):
                 return answer
             if answer.state == state:
-                pending = Trouble(f"clip is {state}", answer.retry_after_s or POLL_S)
+                reason = "its proof is not published" if state == "secured" else f"clip is {state}"
+                pending = Trouble(reason, answer.retry_after_s or POLL_S)
                 await self._wait(pending, stage="securing")
             state = answer.state
 

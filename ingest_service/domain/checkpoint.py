@@ -128,7 +128,8 @@ def parse_proof(text: str) -> LogProof:
     if not blank or lines[0] != PROOF_HEADER:
         message = f"a proof begins with the line {PROOF_HEADER}"
         raise NoteInvalid(message)
-    lines = [line for line in lines[1:] if not line.startswith("extra ")]
+    # Extra data is not authenticated: whatever it says, nothing here depends on it.
+    lines = lines[2:] if lines[1:2] and lines[1].startswith("extra ") else lines[1:]
     if not lines or not lines[0].startswith("index "):
         message = "a proof names the index of its leaf"
         raise NoteInvalid(message)

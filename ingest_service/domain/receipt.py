@@ -1,4 +1,4 @@
-"""The release receipt: what is signed, and how a dock checks it before it may erase."""
+"""The release receipt: a leaf of the custody log with its proof, and how a dock checks it."""
 
 import base64
 import json
@@ -6,7 +6,15 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from ingest_service.domain.note import NoteInvalid, parse_verifier_key, verify_signature
+from ingest_service.domain.checkpoint import LogProof, parse_proof, verify_proof
+from ingest_service.domain.custody import hash_leaf
+from ingest_service.domain.merkle import ProofInvalid
+from ingest_service.domain.note import (
+    NoteInvalid,
+    VerifierKey,
+    parse_verifier_key,
+    verify_signature,
+)
 from schemas.receipt import Receipt, SecuredFacts
 
 SECURED_TYPE: Final = "clip.secured"
@@ -24,18 +32,33 @@ class ReceiptInvalid(ValueError):
 
 
 def signed_message(leaf: bytes) -> bytes:
-    """Return the exact bytes that a receipt's signature covers."""
+    """Return the exact bytes that the signature beside a proof covers."""
     return _PREFIX + leaf
 
 
-def make_receipt(leaf: bytes, signer_name: str, key_id: str, signature: bytes) -> Receipt:
-    """Put a `clip.secured` leaf and the signature over `signed_message(leaf)` into one body."""
+def make_receipt(
+    leaf: bytes, log_index: int, proof: str, *, signer_name: str, key_id: str, signature: bytes
+) -> Receipt:
+    """Put a leaf, its tlog-proof@v1 and the signature over `signed_message(leaf)` into one body."""
     return Receipt(
         leaf=leaf.decode(),
+        log_index=log_index,
+        proof=proof,
         key_name=signer_name,
         key_id=key_id,
         signature=base64.b64encode(signature).decode(),
     )
+
+
+def format_leaf_proof(leaf: bytes, proof: str) -> str:
+    """Return a leaf's exact bytes on one line, and its proof: what RFC 8785 never breaks."""
+    return f"{leaf.decode()}\n{proof}"
+
+
+def parse_leaf_proof(text: str) -> tuple[bytes, str]:
+    """Return the leaf and the proof of such a text; nothing is verified yet."""
+    leaf, _, proof = text.partition("\n")
+    return leaf.encode(), proof
 
 
 def verify_receipt(receipt: Receipt, verifier_key: str) -> SecuredFacts:
@@ -45,7 +68,8 @@ def verify_receipt(receipt: Receipt, verifier_key: str) -> SecuredFacts:
     proves that a clip is safe, not that it is this clip.
 
     Raises:
-        ReceiptInvalid: another key, a changed byte, or a statement of something else.
+        ReceiptInvalid: another key, a changed byte, a leaf that is not in the log, or a
+            statement of something else.
     """
     leaf = receipt.leaf.encode("utf-8", "surrogatepass")
     try:
@@ -61,11 +85,29 @@ def verify_receipt(receipt: Receipt, verifier_key: str) -> SecuredFacts:
         verify_signature(key, signed_message(leaf), signature)
     except NoteInvalid as error:
         raise ReceiptInvalid(str(error)) from error
-    return _secured_facts(leaf)
+    proof = verify_logged(leaf, receipt.proof, key)
+    if proof.index != receipt.log_index:
+        message = f"the proof is of index {proof.index}, not {receipt.log_index}"
+        raise ReceiptInvalid(message)
+    return read_secured_facts(leaf)
 
 
-def _secured_facts(leaf: bytes) -> SecuredFacts:
-    """Read the facts of a leaf whose signature is good.
+def verify_logged(leaf: bytes, proof: str, key: VerifierKey) -> LogProof:
+    """Check that the log of this key holds the leaf; return the proof that shows it.
+
+    Raises:
+        ReceiptInvalid: it does not, or the proof is of another log or cannot be read.
+    """
+    try:
+        parsed = parse_proof(proof)
+        verify_proof(parsed, hash_leaf(leaf), key)
+    except (NoteInvalid, ProofInvalid, UnicodeError) as error:
+        raise ReceiptInvalid(str(error)) from error
+    return parsed
+
+
+def read_secured_facts(leaf: bytes) -> SecuredFacts:
+    """Read the facts of a leaf that was verified.
 
     Raises:
         ReceiptInvalid: the leaf is no `clip.secured` event, or the read-back found other bytes.
@@ -73,18 +115,18 @@ def _secured_facts(leaf: bytes) -> SecuredFacts:
     try:
         event = json.loads(leaf)
     except (ValueError, RecursionError) as error:
-        message = "the signed leaf is not JSON"
+        message = "the leaf is not JSON"
         raise ReceiptInvalid(message) from error
     if not isinstance(event, dict) or event.get("type") != SECURED_TYPE:
-        message = f"the signed leaf is not a {SECURED_TYPE} event"
+        message = f"the leaf is not a {SECURED_TYPE} event"
         raise ReceiptInvalid(message)
     try:
         facts = SecuredFacts.model_validate(event.get("facts"))
     except ValidationError as error:
-        message = "the signed leaf does not hold the facts of a secured clip"
+        message = "the leaf does not hold the facts of a secured clip"
         raise ReceiptInvalid(message) from error
     if event.get("clip_id", str(facts.clip_id)) != str(facts.clip_id):
-        message = "the signed leaf names two clips"
+        message = "the leaf names two clips"
         raise ReceiptInvalid(message)
     if facts.sha256 != facts.sha256_readback:
         message = "the bytes read back from storage are not the bytes received"

@@ -94,22 +94,3 @@ async def list_clip_events(
     """Return a clip's events with clip_seq above `after`, in order."""
     rows = await connection.fetch(LIST_CLIP_EVENTS, clip_id, after, limit)
     return [CustodyEvent(**row) for row in rows]
-
-
-FIND_LAST_EVENT_OF_TYPE: Final = """
-    SELECT event_id, clip_id, clip_seq, type, recorded_at, actor_kind, actor_id, device_serial,
-           leaf, leaf_hash
-      FROM custody_events
-     WHERE clip_id = $1
-       AND type = $2
-  ORDER BY clip_seq DESC
-     LIMIT 1
-"""
-
-
-async def find_last_event(
-    connection: Connection, clip_id: UUID, event_type: str
-) -> CustodyEvent | None:
-    """Return a clip's newest event of a type."""
-    row = await connection.fetchrow(FIND_LAST_EVENT_OF_TYPE, clip_id, event_type)
-    return None if row is None else CustodyEvent(**row)

@@ -233,13 +233,31 @@ async def mark_published(connection: Connection, tree_size: int, note: str) -> N
     await connection.execute(MARK_PUBLISHED, tree_size, note)
 
 
-FIND_LEAF_INDEX: Final = "SELECT leaf_index FROM log_leaves WHERE event_id = $1"
+@dataclass(frozen=True, slots=True)
+class PlacedLeaf:
+    """A leaf and its place in the log; leaf_index is None while it waits for one."""
+
+    leaf: bytes
+    leaf_index: int | None
 
 
-async def find_leaf_index(connection: Connection, event_id: UUID) -> int | None:
-    """Return an event's place in the log; None while it waits."""
-    index: int | None = await connection.fetchval(FIND_LEAF_INDEX, event_id)
-    return index
+FIND_CLIP_LEAF: Final = """
+    SELECT event.leaf, placed.leaf_index
+      FROM custody_events AS event
+ LEFT JOIN log_leaves AS placed USING (event_id)
+     WHERE event.clip_id = $1
+       AND event.type = $2
+  ORDER BY event.clip_seq DESC
+     LIMIT 1
+"""
+
+
+async def find_clip_leaf(
+    connection: Connection, clip_id: UUID, event_type: str
+) -> PlacedLeaf | None:
+    """Return the newest leaf of a type in a clip's chain; None when there is none."""
+    row = await connection.fetchrow(FIND_CLIP_LEAF, clip_id, event_type)
+    return None if row is None else PlacedLeaf(**row)
 
 
 LIST_LEAVES: Final = """

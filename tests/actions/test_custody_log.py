@@ -8,7 +8,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ingest_service.actions.check_readiness import ReadinessCheck
-from ingest_service.actions.prove_log import find_proof, prove_event, prove_growth
+from ingest_service.actions.prove_log import (
+    ProvenEvent,
+    PublishedHead,
+    prove_event,
+    prove_growth,
+)
 from ingest_service.actions.publish_checkpoint import check_published, publish_checkpoints
 from ingest_service.actions.sequence_log import Sequencer, sequence_log, sign_checkpoint
 from ingest_service.domain.checkpoint import (
@@ -19,17 +24,29 @@ from ingest_service.domain.checkpoint import (
     verify_proof,
 )
 from ingest_service.domain.clock import utc_now
-from ingest_service.domain.custody import Actor, CustodyEvent, Happening, make_device_events
+from ingest_service.domain.custody import (
+    Actor,
+    CustodyEvent,
+    Happening,
+    hash_leaf,
+    make_device_events,
+)
 from ingest_service.domain.log_paths import checkpoint_key
 from ingest_service.domain.merkle import verify_consistency
 from ingest_service.domain.note import parse_verifier_key
-from ingest_service.errors import LogForked, VaultUnavailable
+from ingest_service.errors import (
+    InvalidLogRange,
+    LogForked,
+    LogPartNotFound,
+    VaultUnavailable,
+)
 from ingest_service.ledger import log
 from ingest_service.ledger.connection import Pool, reading, writing
 from ingest_service.ledger.custody import insert_device_events
 from ingest_service.signer import LocalSigner
 from tests.domain.test_merkle import define_root
 from tests.fakes import MemoryVault
+from tests.paper_log import check_logged
 
 SIGNER = LocalSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))), "test.example/log")
 KEY = parse_verifier_key(SIGNER.verifier_key)
@@ -57,6 +74,12 @@ async def record(pool: Pool, count: int, name: str = "camera") -> list[CustodyEv
 async def sequence(pool: Pool, sequencer: Sequencer | None = None, **options: int) -> int:
     return await sequence_log(
         sequencer or Sequencer(), pool=pool, signer=SIGNER, now=utc_now, **options
+    )
+
+
+async def prove(pool: Pool, index: int, head: PublishedHead | None = None) -> ProvenEvent:
+    return await prove_event(
+        index, pool=pool, head=head or PublishedHead(), verifier_key=SIGNER.verifier_key
     )
 
 
@@ -237,19 +260,54 @@ async def test_a_proof_shows_an_event_to_who_has_only_the_verifier_key(pool, vau
     await publish_checkpoints(pool=pool, vault=vault)
 
     for index in (0, 1, 255, 256, 269):
-        proven = await prove_event(index, pool=pool)
-        verify_proof(parse_proof(proven.proof), proven.event.leaf_hash, KEY)
+        proven = await prove(pool, index)
+        verify_proof(parse_proof(proven.proof), hash_leaf(proven.leaf), KEY)
+        assert check_logged(proven.leaf, proven.proof, SIGNER.verifier_key) == index
 
 
 async def test_no_proof_is_given_before_the_checkpoint_is_outside_the_ledger(pool, vault):
-    event = (await record(pool, 1))[0]
+    await record(pool, 1)
     await sequence(pool)
 
-    async with reading(pool) as connection:
-        assert await find_proof(connection, event.event_id) is None
+    with pytest.raises(LogPartNotFound):
+        await prove(pool, 0)
     await publish_checkpoints(pool=pool, vault=vault)
-    async with reading(pool) as connection:
-        assert await find_proof(connection, event.event_id) is not None
+    assert (await prove(pool, 0)).log_index == 0
+
+
+async def test_a_process_that_knows_an_older_checkpoint_looks_for_a_newer_one(pool, vault):
+    head = PublishedHead()
+    for size in (3, 6):
+        await record(pool, 3)
+        await sequence(pool)
+        await publish_checkpoints(pool=pool, vault=vault)
+        await prove(pool, size - 1, head)
+        assert head.signed.checkpoint.size == size
+
+
+async def test_an_old_checkpoint_serves_as_long_as_it_covers_the_leaf(pool, vault):
+    head = PublishedHead()
+    await record(pool, 5)
+    await sequence(pool)
+    await publish_checkpoints(pool=pool, vault=vault)
+    await prove(pool, 4, head)
+    await record(pool, 700)
+    await sequence(pool)
+    await publish_checkpoints(pool=pool, vault=vault)
+
+    for index in range(5):
+        proven = await prove(pool, index, head)
+        assert check_logged(proven.leaf, proven.proof, SIGNER.verifier_key) == index
+    assert head.signed.checkpoint.size == 5
+
+
+async def test_an_index_beyond_the_log_is_refused(pool, vault):
+    await record(pool, 2)
+    await sequence(pool)
+    await publish_checkpoints(pool=pool, vault=vault)
+
+    with pytest.raises(InvalidLogRange):
+        await prove(pool, 2)
 
 
 async def test_the_growth_between_two_checkpoints_is_provable(pool):

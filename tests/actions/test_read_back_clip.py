@@ -6,7 +6,10 @@ import hashlib
 import pytest
 
 from ingest_service.actions.issue_receipt import issue_receipt
+from ingest_service.actions.prove_log import PublishedHead
+from ingest_service.actions.publish_checkpoint import publish_checkpoints
 from ingest_service.actions.read_back_clip import LOST_TRIES
+from ingest_service.actions.sequence_log import Sequencer, sequence_log
 from ingest_service.domain.receipt import verify_receipt
 from ingest_service.errors import ClipNotFound, VaultUnavailable
 from ingest_service.ledger import clips
@@ -25,6 +28,7 @@ from tests.actions.engine import (
     read_object,
     wait_for_a_lock,
 )
+from tests.fakes import MemoryVault
 
 
 async def seal(service, footage, *, order=(0, 1, 2, 3), **announced):
@@ -234,14 +238,32 @@ def signer(tmp_path):
     return open_local_signer(tmp_path / "key.pem", "ingest.test/custody")
 
 
+async def publish(service, signer):
+    while await sequence_log(Sequencer(), pool=service.pool, signer=signer, now=service.now):
+        pass
+    await publish_checkpoints(pool=service.pool, vault=MemoryVault())
+
+
 async def ask_receipt(service, signer, clip_id, station=None):
     return await issue_receipt(
         clip_id,
         (station or "dock-1"),
         pool=service.pool,
         signer=signer,
+        head=PublishedHead(),
         now=service.now,
     )
+
+
+async def test_there_is_no_receipt_before_the_proof_is_published(service, ledger, signer, sealed):
+    await service.read_back(sealed.clip_id)
+    waiting = await ask_receipt(service, signer, sealed.clip_id)
+    while await sequence_log(Sequencer(), pool=service.pool, signer=signer, now=service.now):
+        pass
+    signed = await ask_receipt(service, signer, sealed.clip_id)
+
+    assert (waiting[0].state, waiting[1], signed[1]) == ("secured", None, None)
+    assert "release.issued" not in await list_event_types(ledger, sealed.clip_id)
 
 
 async def test_there_is_no_receipt_before_the_read_back(service, signer, sealed):
@@ -261,6 +283,7 @@ async def test_there_is_no_receipt_for_a_quarantined_clip(service, signer, vault
 
 async def test_the_receipt_states_what_was_read_back(service, signer, sealed, footage):
     await service.read_back(sealed.clip_id)
+    await publish(service, signer)
 
     _, receipt = await ask_receipt(service, signer, sealed.clip_id)
 
@@ -273,18 +296,20 @@ async def test_asked_twice_at_once_the_receipt_is_one_and_issued_once(
     service, ledger, signer, sealed
 ):
     await service.read_back(sealed.clip_id)
+    await publish(service, signer)
 
     answers = await asyncio.gather(
         *(ask_receipt(service, signer, sealed.clip_id) for _ in range(4))
     )
 
-    assert len({receipt.model_dump_json() for _, receipt in answers}) == 1
+    assert len({receipt.leaf for _, receipt in answers}) == 1
     assert (await list_event_types(ledger, sealed.clip_id)).count("release.issued") == 1
 
 
 async def test_an_event_under_the_receipt_breaks_no_chain(service, ledger, signer, sealed):
     """The release has read the clip as it was before the event, and waits for its row."""
     await service.read_back(sealed.clip_id)
+    await publish(service, signer)
     asking = []
 
     async def ask_meanwhile():

@@ -20,8 +20,10 @@ import uvicorn
 import uvloop
 
 from ingest_service.actions.identify_principal import Authenticator
+from ingest_service.actions.publish_checkpoint import publish_checkpoints
 from ingest_service.actions.read_back_clip import read_back_clip
 from ingest_service.actions.register_station import register_station
+from ingest_service.actions.sequence_log import Sequencer, sequence_log
 from ingest_service.actions.take_upload import Holders
 from ingest_service.api.wire import GuardedProtocol
 from ingest_service.app import create_app
@@ -283,6 +285,24 @@ class Served:
             read_back_clip(clip_id, pool=opened.pool, vault=opened.vault, now=opened.now)
         )
 
+    async def sequence_log(self) -> None:
+        """Do the job of the sequencer: place every event."""
+        opened = self.resources
+
+        async def run() -> None:
+            while await sequence_log(
+                Sequencer(), pool=opened.pool, signer=opened.signer, now=opened.now
+            ):
+                pass
+
+        await self.call(run())
+
+    async def publish_log(self) -> None:
+        """Place every event, and publish the checkpoint that covers them."""
+        opened = self.resources
+        await self.sequence_log()
+        await self.call(publish_checkpoints(pool=opened.pool, vault=opened.vault))
+
     def client(self, token: str | None = None) -> httpx.AsyncClient:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         # There is no TLS here, and loading certificates takes longer than most tests.
@@ -347,9 +367,10 @@ class Dock:
         return plan["clip_id"]
 
     async def secure(self, data: bytes, **members: object) -> str:
-        """Bring a clip in and have it read back."""
+        """Bring a clip in, have it read back and its proof published."""
         clip_id = await self.bring_in(data, **members)
         assert await self.served.read_back(clip_id) == "secured"
+        await self.served.publish_log()
         return clip_id
 
     async def create(

@@ -11,6 +11,7 @@ import pytest
 from ingest_service.domain.receipt import ReceiptInvalid, verify_receipt
 from schemas.receipt import Receipt
 from tests.api.served import PART_BYTES, assert_problem, cut
+from tests.paper_log import check_logged
 
 
 async def receipt_of(dock, clip_id):
@@ -154,6 +155,7 @@ async def test_the_receipt_of_a_secured_clip_proves_its_bytes(served, dock, orde
         await dock.send(plan["clip_id"], index, chunk)
     await dock.seal(plan["clip_id"])
     assert await served.read_back(plan["clip_id"]) == "secured"
+    await served.publish_log()
 
     response = await receipt_of(dock, plan["clip_id"])
     facts = verify_receipt(
@@ -165,11 +167,59 @@ async def test_the_receipt_of_a_secured_clip_proves_its_bytes(served, dock, orde
     assert (facts.size_bytes, facts.sha256) == (len(data), hashlib.sha256(data).hexdigest())
 
 
-async def test_the_receipt_is_the_same_every_time(served, dock, reader):
+async def test_before_its_proof_is_published_there_is_no_receipt(served, dock, reader):
+    clip_id = await dock.bring_in(b"x" * 100)
+    assert await served.read_back(clip_id) == "secured"
+
+    response = await receipt_of(dock, clip_id)
+    assert (response.status_code, response.json()["state"]) == (202, "secured")
+    assert int(response.headers["retry-after"]) >= 1
+    trail = (await reader.get(f"/v1/clips/{clip_id}/events")).json()["events"]
+    assert "release.issued" not in [event["type"] for event in trail]
+
+
+async def test_the_receipt_as_text_is_the_leaf_and_a_proof_that_a_stranger_can_check(served, dock):
+    clip_id = await dock.secure(b"x" * 100)
+    asked = {"Accept": "text/plain"}
+
+    response = await dock.http.get(f"/v1/clips/{clip_id}/receipt", headers=asked)
+    assert response.headers["content-type"].startswith("text/plain")
+    assert response.headers["vary"] == "Accept"
+    leaf, _, proof = response.text.partition("\n")
+    check_logged(leaf.encode(), proof, served.resources.signer.verifier_key)
+    assert json.loads(leaf)["facts"]["clip_id"] == clip_id
+    assert leaf == (await receipt_of(dock, clip_id)).json()["leaf"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("text/plain", "text/plain"),
+        ("TEXT/*", "text/plain"),
+        ("text/plain, application/json;q=0.9", "text/plain"),
+        ("text/plain;q=0.5, application/json", "application/json"),
+        ("text/plain;q=0, */*", "application/json"),
+        ("*/*", "application/json"),
+        ("text/plain;q=nonsense", "application/json"),
+        (";;,=", "application/json"),
+        ("", "application/json"),
+    ],
+)
+async def test_the_form_of_the_receipt_is_the_one_that_is_preferred(dock, accept, media_type):
+    clip_id = await dock.secure(b"x" * 100)
+
+    response = await dock.http.get(f"/v1/clips/{clip_id}/receipt", headers={"Accept": accept})
+    assert response.headers["content-type"].partition(";")[0] == media_type
+
+
+async def test_the_receipt_states_the_same_leaf_every_time(served, dock, reader):
     clip_id = await dock.secure(b"x" * 100)
     answers = await asyncio.gather(*(receipt_of(dock, clip_id) for _ in range(5)))
+    await served.publish_log()
+    answers.append(await receipt_of(dock, clip_id))
 
-    assert len({answer.text for answer in answers}) == 1
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["leaf"] for answer in answers}) == 1
     trail = (await reader.get(f"/v1/clips/{clip_id}/events")).json()["events"]
     assert [event["type"] for event in trail].count("release.issued") == 1
 

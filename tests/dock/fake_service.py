@@ -24,6 +24,7 @@ from ingest_service.dock.target import Target, make_target
 from ingest_service.domain.note import make_verifier_key
 from ingest_service.domain.receipt import make_receipt, signed_message
 from schemas.announcement import Announcement
+from tests.paper_log import PaperLog
 
 SIGNER_NAME = "fake.local/custody"
 CHUNK_BYTES = 64 * 1024
@@ -37,8 +38,18 @@ class Signer:
 
     def sign_receipt(self, leaf: dict):
         raw = json.dumps(leaf, sort_keys=True, separators=(",", ":")).encode()
-        key_id = self.verifier_key.split("+")[1]
-        return make_receipt(raw, SIGNER_NAME, key_id, self.key.sign(signed_message(raw)))
+        log = PaperLog(SIGNER_NAME, self.key, [b"before", b"and", raw, b"after"])
+        return self.make_receipt(raw, log.proof(2))
+
+    def make_receipt(self, raw: bytes, proof: str):
+        return make_receipt(
+            raw,
+            2,
+            proof,
+            signer_name=SIGNER_NAME,
+            key_id=self.verifier_key.split("+")[1],
+            signature=self.key.sign(signed_message(raw)),
+        )
 
 
 def make_leaf(clip_id: UUID, sha256_hex: str, size_bytes: int, **changed) -> dict:
@@ -359,7 +370,7 @@ class FakeService:
                 return JSONResponse(pending, 202, headers={"Retry-After": "0"})
             leaf = (self.receipt_leaf or make_honest_leaf)(clip)
             signed = self.receipt_signer.sign_receipt(leaf)
-            return signed.model_dump() | {"proof": "kept although this client knows nothing of it"}
+            return signed.model_dump() | {"later": "kept although this client knows nothing of it"}
 
         @app.post("/v1/devices/{serial}/manifest")
         async def report(serial: str, request: Request):

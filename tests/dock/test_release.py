@@ -6,8 +6,8 @@ import pytest
 
 from ingest_service.dock.failures import FileChanged, ReceiptRefused
 from ingest_service.dock.release import erase_recording, verify_release
-from ingest_service.domain.receipt import make_receipt
-from tests.dock.fake_service import Signer, make_leaf
+from tests.dock.fake_service import SIGNER_NAME, Signer, make_leaf
+from tests.paper_log import PaperLog
 
 CONTENT = b"footage"
 SHA256_HEX = hashlib.sha256(CONTENT).hexdigest()
@@ -60,12 +60,29 @@ def test_a_receipt_signed_by_another_key_is_refused(signer):
 
 
 def test_a_key_that_borrows_the_pinned_name_and_id_is_refused(signer):
-    leaf = json.dumps(make_leaf(CLIP_ID, SHA256_HEX, len(CONTENT))).encode()
-    forged = Signer().key.sign(b"ingest release receipt v1\n" + leaf)
-    name, key_id, _ = signer.verifier_key.split("+", 2)
+    forged = Signer().sign_receipt(make_leaf(CLIP_ID, SHA256_HEX, len(CONTENT)))
+    key_id = signer.verifier_key.split("+", 2)[1]
 
     with pytest.raises(ReceiptRefused):
-        verify(signer, make_receipt(leaf, name, key_id, forged))
+        verify(signer, forged.model_copy(update={"key_id": key_id}))
+
+
+def test_a_signed_statement_that_is_not_in_the_log_is_refused(signer):
+    """The key alone is not enough: what it signs must stand in the log."""
+    leaf = json.dumps(make_leaf(CLIP_ID, SHA256_HEX, len(CONTENT))).encode()
+    others = PaperLog(SIGNER_NAME, signer.key, [b"before", b"and", b"another", b"after"])
+
+    with pytest.raises(ReceiptRefused, match="does not lead to the root"):
+        verify(signer, signer.make_receipt(leaf, others.proof(2)))
+
+
+def test_a_proof_under_another_logs_checkpoint_is_refused(signer):
+    """A log of the thief's own, whose checkpoint he signs himself."""
+    leaf = json.dumps(make_leaf(CLIP_ID, SHA256_HEX, len(CONTENT))).encode()
+    thiefs = PaperLog(SIGNER_NAME, Signer().key, [b"before", b"and", leaf, b"after"])
+
+    with pytest.raises(ReceiptRefused, match="carries no signature"):
+        verify(signer, signer.make_receipt(leaf, thiefs.proof(2)))
 
 
 @pytest.mark.parametrize("signature", ["", "é", "AAAA", "!!"])

@@ -65,7 +65,7 @@ async def test_the_receipt_is_kept_as_it_came(fake, recording, bring_in):
 
     document = json.loads(outcome.receipt_path.read_bytes())
     assert outcome.receipt_path == receipt_of(recording)
-    assert document["proof"] == "kept although this client knows nothing of it"
+    assert document["later"] == "kept although this client knows nothing of it"
 
 
 async def test_the_announcement_carries_hash_and_clock(fake, recording, bring_in):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -17,9 +18,11 @@ from ingest_service.domain.receipt import (
 )
 from ingest_service.signer import make_signing_key, open_local_signer
 from schemas.receipt import Receipt
+from tests.paper_log import PaperLog
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "receipt"
 VERIFIER_KEY = (VECTORS / "verifier_key.txt").read_text()
+PROOF = (VECTORS / "receipt.tlog-proof").read_text()
 LEAF = (VECTORS / "leaf.json").read_bytes()
 # DER in front of the 32 bytes of an Ed25519 public key (RFC 8410, section 4).
 ED25519_DER = bytes.fromhex("302a300506032b6570032100")
@@ -28,8 +31,14 @@ ED25519_DER = bytes.fromhex("302a300506032b6570032100")
 @pytest.fixture
 def golden():
     key = parse_verifier_key(VERIFIER_KEY)
-    signature = base64.b64decode((VECTORS / "signature.txt").read_text())
-    return make_receipt(LEAF, key.name, key.key_id, signature)
+    return make_receipt(
+        LEAF,
+        5,
+        (VECTORS / "receipt.tlog-proof").read_text(),
+        signer_name=key.name,
+        key_id=key.key_id,
+        signature=base64.b64decode((VECTORS / "signature.txt").read_text()),
+    )
 
 
 @pytest.fixture
@@ -38,9 +47,21 @@ def signer(tmp_path):
     return open_local_signer(tmp_path / "key.pem", "ingest.test/custody")
 
 
-def sign(signer, event):
+def sign(signer, event, *, proof=None, signature=None):
+    """Return a receipt for a leaf that stands in a log of three under the signer's key."""
     leaf = event if isinstance(event, bytes) else json.dumps(event).encode()
-    return make_receipt(leaf, signer.name, signer.key_id, signer.sign(signed_message(leaf)))
+    return make_receipt(
+        leaf,
+        1,
+        proof or log_of(signer, leaf).proof(1),
+        signer_name=signer.name,
+        key_id=signer.key_id,
+        signature=signature or signer.sign(signed_message(leaf)),
+    )
+
+
+def log_of(signer, leaf):
+    return PaperLog(signer.name, signer._private_key, [b"first", leaf, b"third"])
 
 
 def test_a_receipt_signed_by_openssl_is_accepted(golden):
@@ -90,6 +111,18 @@ def test_a_receipt_survives_its_way_as_json(golden):
         ("signature", "not base64!"),
         ("signature", "\u00e9"),
         ("signature", ""),
+        ("log_index", 4),
+        ("proof", ""),
+        ("proof", "\ud800"),
+        ("proof", PROOF.replace("index 5", "index 4")),
+        ("proof", PROOF.replace("index 5", "index 05")),
+        ("proof", PROOF.replace("index 5", "index 7")),
+        ("proof", PROOF.replace("tlog-proof@v1", "tlog-proof@v2")),
+        ("proof", re.sub(r"(?<=index 5\n)[^\n]*\n", "", PROOF)),
+        ("proof", re.sub(r"(?<=index 5\n)([^\n]*\n)", r"\1\1", PROOF)),
+        ("proof", PROOF.replace("\n7\n", "\n8\n")),
+        ("proof", PROOF.replace("\nexample.org", "\nexample.com")),
+        ("proof", PROOF.partition("\u2014")[0]),
     ],
 )
 def test_a_changed_receipt_is_refused(golden, field, value):
@@ -130,8 +163,21 @@ def test_a_signed_leaf_that_is_no_event_is_refused(signer, leaf):
         verify_receipt(sign(signer, leaf), signer.verifier_key)
 
 
+def test_a_leaf_that_was_signed_but_never_logged_is_refused(signer):
+    receipt = sign(signer, LEAF, proof=log_of(signer, b"another leaf").proof(1))
+
+    with pytest.raises(ReceiptInvalid, match="does not lead to the root"):
+        verify_receipt(receipt, signer.verifier_key)
+
+
+def test_what_a_proof_carries_beside_is_not_believed(signer):
+    proof = log_of(signer, LEAF).proof(1).replace("index", "extra AAAA\nindex", 1)
+
+    assert verify_receipt(sign(signer, LEAF, proof=proof), signer.verifier_key).segment_no == 0
+
+
 def test_the_same_key_over_a_bare_leaf_is_no_receipt(signer):
-    receipt = make_receipt(LEAF, signer.name, signer.key_id, signer.sign(LEAF))
+    receipt = sign(signer, LEAF, signature=signer.sign(LEAF))
 
     with pytest.raises(ReceiptInvalid):
         verify_receipt(receipt, signer.verifier_key)

@@ -21,8 +21,10 @@ from aiobotocore.session import get_session
 
 from ingest_service.actions.end_upload import expire_upload, sweep_upload
 from ingest_service.actions.finish_upload import finish_upload
+from ingest_service.actions.publish_checkpoint import publish_checkpoints
 from ingest_service.actions.read_back_clip import read_back_clip
 from ingest_service.actions.register_station import register_station
+from ingest_service.actions.sequence_log import Sequencer, sequence_log
 from ingest_service.dev.postgres import EmbeddedPostgres
 from ingest_service.dev.seaweed import REGION, EmbeddedSeaweed
 from ingest_service.domain.receipt import verify_receipt
@@ -35,6 +37,7 @@ from ingest_service.settings import Settings
 from ingest_service.signer import make_signing_key
 from schemas.receipt import Receipt
 from tests.e2e.honest_dock import Dock
+from tests.fakes import MemoryVault
 
 STATION = Station("crash-station", site_id="site-01", borough="Camden")
 PART_BYTES = 5 * 1024 * 1024
@@ -176,6 +179,16 @@ class Stage:
                 now=self.opened.now,
             )
 
+    async def publish_log(self) -> None:
+        """Do what the sequencer does: place every event, publish the checkpoint."""
+        opened = self.opened
+        while await sequence_log(
+            Sequencer(), pool=opened.pool, signer=opened.signer, now=opened.now
+        ):
+            pass
+        # The store is shared by tests, and each has a log of its own: publish where none meet.
+        await publish_checkpoints(pool=opened.pool, vault=MemoryVault())
+
     async def sweep(self, dock: Dock) -> None:
         """Five minutes pass: what is marked as maybe having leftovers is swept."""
         for upload in await self.uploads_of(dock):
@@ -252,6 +265,7 @@ class Stage:
 
     async def ask_receipt(self, dock: Dock, http: httpx.AsyncClient) -> Receipt:
         clip = await self.find_clip(dock)
+        await self.publish_log()
         answer = await http.get(f"/v1/clips/{clip['clip_id']}/receipt")
         assert answer.status_code == 200, answer.text
         return Receipt.model_validate_json(answer.content)

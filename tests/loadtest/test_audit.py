@@ -13,6 +13,7 @@ from loadtest.dock import Outcome
 from loadtest.receipt_check import BadReceipt, ReceiptCheck
 from loadtest.reel import Reel
 from schemas.receipt import SecuredFacts
+from tests.paper_log import PaperLog
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 VERIFIER_KEY = make_verifier_key("load.test/custody", KEY.public_key().public_bytes_raw())
@@ -40,11 +41,17 @@ def make_facts(**changes):
     return facts | changes
 
 
-def sign(facts, kind="clip.secured"):
+def sign(facts, kind="clip.secured", proof=None):
     leaf = json.dumps({"type": kind, "facts": facts}).encode()
     key_id = parse_verifier_key(VERIFIER_KEY).key_id
-    signature = KEY.sign(signed_message(leaf))
-    return make_receipt(leaf, "load.test/custody", key_id, signature).model_dump_json()
+    return make_receipt(
+        leaf,
+        1,
+        proof or PaperLog("load.test/custody", KEY, [b"first", leaf, b"third"]).proof(1),
+        signer_name="load.test/custody",
+        key_id=key_id,
+        signature=KEY.sign(signed_message(leaf)),
+    ).model_dump_json()
 
 
 def audit_receipt(receipt):
@@ -88,6 +95,35 @@ def test_signature_over_another_event_is_no_receipt():
     findings, _ = audit_receipt(sign(make_facts(), kind="clip.sealed"))
 
     assert len(findings.bad_receipts) == 1
+
+
+def test_receipt_whose_leaf_is_not_in_the_log_is_bad():
+    others = PaperLog("load.test/custody", KEY, [b"first", b"another", b"third"])
+
+    findings, _ = audit_receipt(sign(make_facts(), proof=others.proof(1)))
+
+    assert len(findings.bad_receipts) == 1
+
+
+def test_receipt_under_a_checkpoint_of_another_key_is_bad():
+    thief = Ed25519PrivateKey.generate()
+    leaf = json.dumps({"type": "clip.secured", "facts": make_facts()}).encode()
+    thiefs = PaperLog("load.test/custody", thief, [b"first", leaf, b"third"])
+
+    findings, _ = audit_receipt(sign(make_facts(), proof=thiefs.proof(1)))
+
+    assert len(findings.bad_receipts) == 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 100])
+def test_every_leaf_of_a_log_is_found_in_it(size):
+    leaf = json.dumps({"type": "clip.secured", "facts": make_facts()}).encode()
+    log = PaperLog("load.test/custody", KEY, [leaf] * size)
+    check = ReceiptCheck(VERIFIER_KEY)
+
+    for index in range(size):
+        receipt = json.loads(sign(make_facts(), proof=log.proof(index))) | {"log_index": index}
+        assert check.read(json.dumps(receipt)).object_key == "audit/7"
 
 
 def test_clip_without_receipt_is_lost():
