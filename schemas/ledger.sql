@@ -88,9 +88,11 @@ CREATE TABLE public.clips (
     event_count integer DEFAULT 0 NOT NULL,
     last_leaf_hash bytea,
     read_back_lost_count integer DEFAULT 0 NOT NULL,
+    manifest_sha256 bytea,
     CONSTRAINT clips_clock_state CHECK ((clock_state = ANY (ARRAY['synced'::text, 'free_running'::text, 'not_set'::text, 'implausible'::text]))),
     CONSTRAINT clips_digests CHECK (((octet_length(sha256) = 32) AND (octet_length(sha256_device) = 32) AND (octet_length(sha256_readback) = 32))),
     CONSTRAINT clips_evidential_state CHECK ((evidential_state = ANY (ARRAY['unclassified'::text, 'non_evidential'::text, 'evidential'::text, 'policing_purpose'::text]))),
+    CONSTRAINT clips_manifest_sha256 CHECK ((octet_length(manifest_sha256) = 32)),
     CONSTRAINT clips_sealed_has_object CHECK (((state <> 'sealed'::text) OR ((object_key IS NOT NULL) AND (size_bytes IS NOT NULL)))),
     CONSTRAINT clips_secured_was_read_back CHECK (((state <> ALL (ARRAY['secured'::text, 'erase_pending'::text])) OR ((sha256 IS NOT NULL) AND (sha256_readback IS NOT NULL) AND (sha256 = sha256_readback) AND (object_key IS NOT NULL) AND (secured_at IS NOT NULL)))),
     CONSTRAINT clips_size CHECK ((size_bytes >= 0)),
@@ -323,6 +325,8 @@ CREATE INDEX clips_device_idx ON public.clips USING btree (device_serial, clip_i
 CREATE UNIQUE INDEX clips_identity_key ON public.clips USING btree (device_serial, recording_id, segment_no) WHERE (duplicate_of IS NULL);
 
 CREATE INDEX clips_incident_idx ON public.clips USING btree (incident_id, clip_id) WHERE (incident_id IS NOT NULL);
+
+CREATE INDEX clips_manifest_due_idx ON public.clips USING btree (clip_id) WHERE ((manifest_sha256 IS NULL) AND (state = ANY (ARRAY['secured'::text, 'quarantined'::text, 'erase_pending'::text])));
 
 CREATE INDEX clips_officer_idx ON public.clips USING btree (officer_id, clip_id) WHERE (officer_id IS NOT NULL);
 

@@ -127,6 +127,14 @@ class MemoryVault:
         await self._end("find_first_key", failure)
         return found
 
+    async def list_keys(self, prefix: str, *, after: str = "") -> AsyncIterator[str]:
+        failure = await self._begin("list_keys")
+        self._maybe_lose(failure)
+        for key in self.keys():
+            if key.startswith(prefix) and key > after and self.content(key) is not None:
+                yield key
+        await self._end("list_keys", failure)
+
     async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
         """See `Vault`."""
         failure = await self._begin("open_multipart")

@@ -1,9 +1,11 @@
 """Read a sealed clip back from storage: only then may the camera erase its copy."""
 
 import hashlib
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from ingest_service.actions.store_manifest import store_manifest
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import (
@@ -13,6 +15,7 @@ from ingest_service.domain.custody import (
     chain_events,
     format_time,
 )
+from ingest_service.domain.manifest import ManifestName
 from ingest_service.errors import StoredBytesLost, Unavailable
 from ingest_service.ledger import clips
 from ingest_service.ledger.connection import Pool, reading
@@ -24,6 +27,15 @@ RETRY_S: Final = 5.0
 LOST_TRIES: Final = 5
 LOST_RETRY_S: Final = 30.0
 _CHAIN_TRIES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What the read-back found; reason is None when all is well."""
+
+    sha256_readback: bytes | None
+    reason: str | None
+    is_verifiable: bool
 
 
 async def read_back_clip(clip_id: UUID, *, pool: Pool, vault: Vault, now: Clock) -> str | None:
@@ -47,12 +59,18 @@ async def read_back_clip(clip_id: UUID, *, pool: Pool, vault: Vault, now: Clock)
         if lost_count < LOST_TRIES:
             return None
         # Absent is not altered: the verdict is 'not verifiable', never 'mismatch'.
-        return await _settle(clip, None, str(lost), pool, now, is_verifiable=False)
+        verdict = _Verdict(None, str(lost), is_verifiable=False)
     except Unavailable:
         await _postpone(clip_id, pool)
         raise
+    else:
+        verdict = _Verdict(sha256_readback, reason, is_verifiable=True)
     # A crash here only means that the object is read once more.
-    return await _settle(clip, sha256_readback, reason, pool, now, is_verifiable=True)
+    try:
+        return await _settle(clip, verdict, pool, vault, now)
+    except Unavailable:
+        await _postpone(clip_id, pool)
+        raise
 
 
 async def _postpone(clip_id: UUID, pool: Pool) -> None:
@@ -125,24 +143,25 @@ class _PartDigests:
 
 
 async def _settle(
-    clip: Clip,
-    sha256_readback: bytes | None,
-    reason: str | None,
-    pool: Pool,
-    now: Clock,
-    *,
-    is_verifiable: bool,
+    clip: Clip, verdict: _Verdict, pool: Pool, vault: Vault, now: Clock
 ) -> str | None:
+    """Record the verdict, after the manifest that the bucket alone can be read by is in it."""
+    reason, sha256_readback = verdict.reason, verdict.sha256_readback
     state = "secured" if reason is None else "quarantined"
     latest: Clip | None = clip
     for _ in range(_CHAIN_TRIES):
         if latest is None or latest.state != "sealed":
             return None
+        # The parts agreed one by one, so the read-back's hash is the received one.
+        sha256 = latest.sha256 or (sha256_readback if reason is None else None)
+        manifest = await store_manifest(
+            latest, sha256=sha256, sha256_readback=sha256_readback, vault=vault
+        )
         moment = now()
         happenings = (
-            _describe_secured(latest, sha256_readback or b"", format_time(moment))
+            _describe_secured(latest, sha256_readback or b"", format_time(moment), manifest)
             if reason is None
-            else _describe_mismatch(latest, sha256_readback, reason, is_verifiable=is_verifiable)
+            else _describe_mismatch(latest, verdict, reason, manifest)
         )
         events = chain_events(
             latest.head, happenings, now=moment, device_serial=latest.device_serial
@@ -153,11 +172,11 @@ async def _settle(
                 latest,
                 events,
                 state=state,
-                # The parts agreed one by one, so the read-back's hash is the received one.
-                sha256=latest.sha256 or (sha256_readback if reason is None else None),
+                sha256=sha256,
                 sha256_readback=sha256_readback,
                 secured_at=moment if reason is None else None,
                 quarantine_reason=reason,
+                manifest_sha256=manifest.sha256,
             )
             if settled:
                 return state
@@ -165,7 +184,9 @@ async def _settle(
     return None
 
 
-def _describe_secured(clip: Clip, sha256: bytes, moment: str) -> list[Happening]:
+def _describe_secured(
+    clip: Clip, sha256: bytes, moment: str, manifest: ManifestName
+) -> list[Happening]:
     return [
         Happening(
             "readback.verified",
@@ -191,6 +212,7 @@ def _describe_secured(clip: Clip, sha256: bytes, moment: str) -> list[Happening]
                 "announced_at": format_time(clip.announced_at),
                 "sealed_at": format_time(clip.sealed_at or clip.announced_at),
                 "secured_at": moment,
+                "manifest_sha256": manifest.sha256.hex(),
             },
             integrity="match",
         ),
@@ -198,18 +220,20 @@ def _describe_secured(clip: Clip, sha256: bytes, moment: str) -> list[Happening]
 
 
 def _describe_mismatch(
-    clip: Clip, sha256: bytes | None, reason: str, *, is_verifiable: bool
+    clip: Clip, found: _Verdict, reason: str, manifest: ManifestName
 ) -> list[Happening]:
+    sha256 = found.sha256_readback
     facts = {
         "sha256": None if clip.sha256 is None else clip.sha256.hex(),
         "sha256_device": None if clip.sha256_device is None else clip.sha256_device.hex(),
         "sha256_readback": None if sha256 is None else sha256.hex(),
         "object_key": clip.object_key,
         "object_version": clip.object_version,
+        "manifest_sha256": manifest.sha256.hex(),
     }
-    verdict: Integrity = "mismatch" if is_verifiable else "not_verifiable"
+    verdict: Integrity = "mismatch" if found.is_verifiable else "not_verifiable"
     quarantined = Happening("clip.quarantined", WORKER, facts, reason=reason, integrity=verdict)
-    if not is_verifiable:
+    if not found.is_verifiable:
         return [quarantined]
     mismatch = Happening(
         "hash.mismatch", WORKER, facts, outcome="failed", reason=reason, integrity=verdict

@@ -62,6 +62,7 @@ class Clip:
     erase_due_at: datetime | None
     event_count: int
     last_leaf_hash: bytes | None
+    manifest_sha256: bytes | None = None
 
     @property
     def head(self) -> ChainHead:

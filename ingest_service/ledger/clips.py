@@ -114,7 +114,7 @@ FIND_CLIP: Final = """
            flags, clock_state, started_at_corrected, announced_at, sealed_at, secured_at,
            released_at, officer_id, incident_id, crime_ref, category, evidential_state, title,
            sha256, sha256_readback, quarantine_reason, bucket, object_key, object_version,
-           manifest, is_held, erase_due_at, event_count, last_leaf_hash
+           manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256
       FROM clips
      WHERE clip_id = $1
 """
@@ -133,7 +133,7 @@ FIND_CLIP_BY_IDENTITY: Final = """
            flags, clock_state, started_at_corrected, announced_at, sealed_at, secured_at,
            released_at, officer_id, incident_id, crime_ref, category, evidential_state, title,
            sha256, sha256_readback, quarantine_reason, bucket, object_key, object_version,
-           manifest, is_held, erase_due_at, event_count, last_leaf_hash
+           manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256
       FROM clips
      WHERE device_serial = $1
        AND recording_id = $2
@@ -356,6 +356,7 @@ SETTLE_READ_BACK: Final = """
                sha256_readback = $5,
                secured_at = $6,
                quarantine_reason = $7,
+               manifest_sha256 = $9,
                event_count = event_count + cardinality($8::custody_link[]),
                last_leaf_hash = (($8::custody_link[])[cardinality($8::custody_link[])]).leaf_hash
          WHERE clip_id = $1
@@ -382,6 +383,7 @@ async def settle_read_back(
     sha256_readback: bytes | None,
     secured_at: datetime | None,
     quarantine_reason: str | None,
+    manifest_sha256: bytes,
 ) -> bool:
     """Secure or quarantine a sealed clip; False: it changed since it was read."""
     rows = await connection.fetch(
@@ -394,6 +396,7 @@ async def settle_read_back(
         secured_at,
         quarantine_reason,
         make_links(events),
+        manifest_sha256,
     )
     return bool(rows)
 

@@ -103,6 +103,13 @@ class Vault(Protocol):
         """Return the first key under a prefix in byte order; None when there is none."""
         ...
 
+    def list_keys(self, prefix: str, *, after: str = "") -> AsyncIterator[str]:
+        """Yield the keys under a prefix in byte order, those after `after` only.
+
+        Keys that come or go meanwhile may be listed or not; all others are.
+        """
+        ...
+
     async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
         """Open a multipart upload and return its id. Each call opens another one.
 

@@ -24,6 +24,10 @@ class StoreFailed(Exception):
         self.may_pass = may_pass
 
 
+class KeyTaken(Exception):
+    """There is an object under the key that was to be new. Stays inside the vault."""
+
+
 _FULL: Final = frozenset(
     {
         "InsufficientStorage",

@@ -11,11 +11,12 @@ from urllib.parse import quote, urlsplit
 from ingest_service.errors import StoredBytesLost
 from ingest_service.vault import Body
 from ingest_service.vault.connections import StoreConnections
-from ingest_service.vault.failures import StoreFailed, judge, parse_refusal
+from ingest_service.vault.failures import KeyTaken, StoreFailed, judge, parse_refusal
 from ingest_service.vault.signing import RequestSigner
 
 _STATUS_OK: Final = 200
 _STATUS_PARTIAL: Final = 206
+_STATUS_TAKEN: Final = 412
 # A delete marker, other content than before (If-Match), a range beyond the end.
 _STATUS_LOST: Final = frozenset({405, 412, 416})
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)")
@@ -83,11 +84,14 @@ class HotRequests:
         self._base_path = f"{url.path.rstrip('/')}/{bucket}/"
 
     async def put(
-        self, key: str, query: str, body: Body, *, with_sha256: bool
+        self, key: str, query: str, body: Body, *, with_sha256: bool, only_new: bool = False
     ) -> Mapping[str, str]:
         """Store an object or part and return the answer's headers, among them `etag`.
 
+        only_new  refuse to store over an object that is there
+
         Raises:
+            KeyTaken: with `only_new`, there is one; nothing stored.
             ChunkCorrupted: the store found another digest; nothing stored.
             StoredBytesLost: there is no such multipart upload.
             VaultFull, StoreFailed: not stored, or the answer was lost.
@@ -97,12 +101,17 @@ class HotRequests:
         sha256 = body.sha256 if with_sha256 else None
         if sha256 is not None:
             headers["x-amz-checksum-sha256"] = base64.b64encode(sha256).decode()
+        if only_new:
+            headers["if-none-match"] = "*"
         head = self._make_head("PUT", key, query, headers, body.length_bytes)
         async with self._connections.lend("write") as connection:
             await connection.send(head, body)
             answer = await connection.read_small()
             if connection.status == _STATUS_OK and connection.headers.get("etag"):
                 return connection.headers
+            # (409 is another conditional write under way: asked again, it tells.)
+            if only_new and connection.status == _STATUS_TAKEN:
+                raise KeyTaken
             code, message = parse_refusal(answer)
             raise judge(connection.status, code, message, has_digest=sha256 is not None)
 

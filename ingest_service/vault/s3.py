@@ -25,7 +25,7 @@ from botocore.exceptions import ClientError
 from ingest_service.errors import ChunkCorrupted, StoredBytesLost, VaultFull, VaultUnavailable
 from ingest_service.vault import Body, StoredObject, StoredPart
 from ingest_service.vault.connections import StoreConnections
-from ingest_service.vault.failures import StoreFailed, status_of, translating
+from ingest_service.vault.failures import KeyTaken, StoreFailed, status_of, translating
 from ingest_service.vault.hot import HotRequests, Reading
 from ingest_service.vault.signing import RequestSigner
 
@@ -40,8 +40,6 @@ _Answer = TypeVar("_Answer")
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 5.0
 PROBE_AGAIN_AFTER_S: Final = 10.0
-# Precondition failed. (409 is another conditional write under way: asked again, it tells.)
-_STATUS_TAKEN: Final = frozenset({412})
 _STATUS_ABSENT: Final = frozenset({404, 405})
 _PLAIN_MD5: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -114,17 +112,13 @@ class S3Vault:
 
     async def put_new(self, key: str, data: bytes) -> bool:
         """Store a small object under a free key; see `Vault.put_new`."""
+        body = _BytesBody(data, hashlib.sha256(data).digest())
 
         async def send() -> bool:
-            with translating():
-                try:
-                    await self._client.put_object(
-                        Bucket=self._bucket, Key=key, Body=data, IfNoneMatch="*"
-                    )
-                except ClientError as error:
-                    if status_of(error) in _STATUS_TAKEN:
-                        return False
-                    raise
+            try:
+                await self._put(key, "", body, only_new=True)
+            except KeyTaken:
+                return False
             return True
 
         return await self._retrying(send)
@@ -141,6 +135,22 @@ class S3Vault:
             return found[0]["Key"] if found else None
 
         return await self._retrying(send)
+
+    async def list_keys(self, prefix: str, *, after: str = "") -> AsyncIterator[str]:
+        """Yield the keys under a prefix; see `Vault.list_keys`."""
+
+        async def send() -> list[str]:
+            with translating():
+                answer = await self._client.list_objects_v2(
+                    Bucket=self._bucket, Prefix=prefix, StartAfter=after
+                )
+            return [entry["Key"] for entry in answer.get("Contents", ())]
+
+        # Every page starts after the last key seen: nothing to hold on to if the store restarts.
+        while page := await self._retrying(send):
+            for key in page:
+                yield key
+            after = page[-1]
 
     async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
         """Open a multipart upload; see `Vault.open_multipart`."""
@@ -360,8 +370,12 @@ class S3Vault:
             name["VersionId"] = version
         return name
 
-    async def _put(self, key: str, query: str, body: Body) -> Mapping[str, str]:
-        return await self._hot.put(key, query, body, with_sha256=self._checks is not False)
+    async def _put(
+        self, key: str, query: str, body: Body, *, only_new: bool = False
+    ) -> Mapping[str, str]:
+        return await self._hot.put(
+            key, query, body, with_sha256=self._checks is not False, only_new=only_new
+        )
 
     async def _retrying(
         self, send: Callable[[], Awaitable[_Answer]], may_replay: Callable[[], bool] | None = None

@@ -232,6 +232,9 @@ class MortalVault:
     async def put_object(self, key: str, body: Body) -> StoredObject:
         return await self._call("put_object", key, body)
 
+    async def put_new(self, key: str, data: bytes) -> bool:
+        return await self._call("put_new", key, data)
+
     async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
         return await self._call("open_multipart", key, with_sha256=with_sha256)
 

@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 from ingest_service.actions.end_upload import sweep_upload
 from ingest_service.actions.store_chunk import StoredChunk
 from ingest_service.domain.bytestream import Disconnected
+from ingest_service.domain.manifest import ManifestName
 from ingest_service.domain.sha256 import resume_sha256
 from ingest_service.domain.upload import Upload
 from ingest_service.errors import (
@@ -91,6 +92,7 @@ CALLS = (
     "open_multipart",
     "complete_multipart",
     "read",
+    "put_new",
     "delete",
     "get_facts",
     "abort_multipart",
@@ -602,7 +604,8 @@ class Engine(RuleBasedStateMachine):
         assert read_object(self.vault, clip) == self.footage
         for upload_id in await self._list_sweeps():
             await sweep_upload(upload_id, pool=self.pool, vault=self.vault)
-        assert self.vault.keys() == [clip.object_key]
+        manifest = ManifestName(clip.clip_id, clip.manifest_sha256)
+        assert self.vault.keys() == [clip.object_key, manifest.key]
 
     async def _list_sweeps(self):
         async with self.pool.acquire() as connection:

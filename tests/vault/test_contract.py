@@ -382,3 +382,24 @@ async def test_sweep_of_nothing_removes_nothing(vault: Vault, prefix: str) -> No
 
 async def test_check_returns_when_the_bucket_answers(vault: Vault) -> None:
     await vault.check()
+
+
+async def test_a_key_that_is_taken_keeps_what_it_holds(vault: Vault, prefix: str) -> None:
+    assert await vault.put_new(f"{prefix}once", b"first")
+
+    assert not await vault.put_new(f"{prefix}once", b"second")
+    assert await read_all(vault.read(f"{prefix}once", None)) == b"first"
+
+
+async def test_keys_are_listed_in_byte_order_from_where_the_caller_was(
+    vault: Vault, prefix: str
+) -> None:
+    for name in ("b", "a/2", "a/1", "c"):
+        await vault.put_new(f"{prefix}{name}", b"x")
+    gone = await vault.get_facts(f"{prefix}c", None)
+    assert gone is not None
+    await vault.delete(f"{prefix}c", gone.version)
+
+    listed = [key async for key in vault.list_keys(prefix)]
+    assert listed == [f"{prefix}a/1", f"{prefix}a/2", f"{prefix}b"]
+    assert [key async for key in vault.list_keys(prefix, after=listed[1])] == listed[2:]

@@ -1,0 +1,60 @@
+"""Store a clip's manifest object, by which the bucket alone can rebuild the ledger."""
+
+from typing import Final
+from uuid import UUID
+
+from ingest_service.domain.clip import Clip
+from ingest_service.domain.clock import Clock
+from ingest_service.domain.custody import WORKER, Happening, chain_events
+from ingest_service.domain.manifest import ManifestName, make_manifest, name_manifest
+from ingest_service.errors import StoredBytesLost
+from ingest_service.ledger import clips, manifests
+from ingest_service.ledger.connection import Pool, reading
+from ingest_service.vault import Vault
+
+_CHAIN_TRIES: Final = 8
+
+
+async def store_manifest(
+    clip: Clip, *, sha256: bytes | None, sha256_readback: bytes | None, vault: Vault
+) -> ManifestName:
+    """Store the manifest of a clip and return its name; storing the same again changes nothing.
+
+    Raises:
+        StoredBytesLost: other bytes are under the name of this one's hash.
+        VaultUnavailable: it may or may not be stored; no event names it yet.
+    """
+    data = make_manifest(clip, sha256=sha256, sha256_readback=sha256_readback)
+    name = name_manifest(clip.clip_id, data)
+    # One small PUT. A crash after it leaves a manifest that no event names: the next try stores
+    # the same one again, or another one beside it if the clip has changed.
+    if not await vault.put_new(name.key, data):
+        found = b"".join([block async for block in vault.read(name.key, None)])
+        if found != data:
+            reason = f"{name.key} holds other bytes than its name says"
+            raise StoredBytesLost(reason)
+    return name
+
+
+async def add_manifest(clip_id: UUID, *, pool: Pool, vault: Vault, now: Clock) -> bool:
+    """Give a settled clip that has none its manifest; False when there is nothing to do.
+
+    Vault first, then the ledger with the event `manifest.stored`.
+
+    Raises:
+        StoredBytesLost, VaultUnavailable, LedgerUnavailable: the clip is found again later.
+    """
+    for _ in range(_CHAIN_TRIES):
+        async with reading(pool) as connection:
+            clip = await clips.find_clip(connection, clip_id)
+        if clip is None or clip.manifest_sha256 is not None:
+            return False
+        name = await store_manifest(
+            clip, sha256=clip.sha256, sha256_readback=clip.sha256_readback, vault=vault
+        )
+        stored = Happening("manifest.stored", WORKER, {"manifest_sha256": name.sha256.hex()})
+        events = chain_events(clip.head, [stored], now=now(), device_serial=clip.device_serial)
+        async with reading(pool) as connection:
+            if await manifests.set_manifest(connection, clip, name.sha256, events):
+                return True
+    return False
