@@ -11,6 +11,7 @@ from ingest_service.cli.serve import serve
 from ingest_service.cli.settings_table import settings_table
 from ingest_service.cli.signing_key import make_key
 from ingest_service.cli.station import station_app
+from ingest_service.cli.verify import verify_app
 from ingest_service.cli.work import work
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.command()(settings_table)
 app.command()(openapi)
 app.add_typer(dock_app)
 app.add_typer(station_app)
+app.add_typer(verify_app)
 
 
 def main() -> None:

@@ -4,13 +4,17 @@ Sources: C2SP signed-note, tlog-checkpoint, tlog-cosignature, tlog-proof.
 """
 
 import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ingest_service.domain.merkle import HASH_BYTES, verify_inclusion
-from ingest_service.domain.note import NoteInvalid, VerifierKey, verify_signature
+from ingest_service.domain.note import (
+    NoteInvalid,
+    VerifierKey,
+    decode_base64,
+    verify_signature,
+)
 
 PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
 _DASH: Final = "\u2014"
@@ -82,7 +86,7 @@ def parse_checkpoint(text: str) -> SignedCheckpoint:
         message = "a checkpoint has an origin, a size, a root, an empty line and signatures"
         raise NoteInvalid(message)
     size = _parse_number(lines[1])
-    root = _decode(lines[2])
+    root = decode_base64(lines[2])
     if len(root) != HASH_BYTES:
         message = "the root of a checkpoint has 32 bytes"
         raise NoteInvalid(message)
@@ -133,7 +137,7 @@ def parse_proof(text: str) -> LogProof:
     if not lines or not lines[0].startswith("index "):
         message = "a proof names the index of its leaf"
         raise NoteInvalid(message)
-    path = tuple(_decode(line) for line in lines[1:])
+    path = tuple(decode_base64(line) for line in lines[1:])
     if any(len(each) != HASH_BYTES for each in path):
         message = "a hash of the path does not have 32 bytes"
         raise NoteInvalid(message)
@@ -161,20 +165,12 @@ def _parse_number(text: str) -> int:
     return int(text)
 
 
-def _decode(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        message = "a hash or signature is not base64"
-        raise NoteInvalid(message) from error
-
-
 def _parse_signature(line: str) -> SignatureLine:
     fields = line.split(" ")
     if len(fields) != 3 or fields[0] != _DASH or not fields[1]:  # noqa: PLR2004 - dash, name, blob
         message = "a signature line is '\u2014 <name> <base64>'"
         raise NoteInvalid(message)
-    blob = _decode(fields[2])
+    blob = decode_base64(fields[2])
     if len(blob) <= 4:  # noqa: PLR2004 - the key id
         message = "a signature line holds no signature"
         raise NoteInvalid(message)

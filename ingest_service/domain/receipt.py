@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from ingest_service.domain.checkpoint import LogProof, parse_proof, verify_proof
+from ingest_service.domain.cosignature import NO_WITNESSES, WitnessPolicy
 from ingest_service.domain.custody import hash_leaf
 from ingest_service.domain.merkle import ProofInvalid
 from ingest_service.domain.note import (
@@ -61,15 +62,17 @@ def parse_leaf_proof(text: str) -> tuple[bytes, str]:
     return leaf.encode(), proof
 
 
-def verify_receipt(receipt: Receipt, verifier_key: str) -> SecuredFacts:
+def verify_receipt(
+    receipt: Receipt, verifier_key: str, witnesses: WitnessPolicy = NO_WITNESSES
+) -> SecuredFacts:
     """Check a receipt under a pinned verifier key and return what it proves. Needs no network.
 
     Whoever erases compares `sha256` and `size_bytes` with its own file afterwards: a receipt
     proves that a clip is safe, not that it is this clip.
 
     Raises:
-        ReceiptInvalid: another key, a changed byte, a leaf that is not in the log, or a
-            statement of something else.
+        ReceiptInvalid: another key, a changed byte, a leaf that is not in the log, too few
+            cosignatures, or a statement of something else.
     """
     leaf = receipt.leaf.encode("utf-8", "surrogatepass")
     try:
@@ -85,22 +88,26 @@ def verify_receipt(receipt: Receipt, verifier_key: str) -> SecuredFacts:
         verify_signature(key, signed_message(leaf), signature)
     except NoteInvalid as error:
         raise ReceiptInvalid(str(error)) from error
-    proof = verify_logged(leaf, receipt.proof, key)
+    proof = verify_logged(leaf, receipt.proof, key, witnesses)
     if proof.index != receipt.log_index:
         message = f"the proof is of index {proof.index}, not {receipt.log_index}"
         raise ReceiptInvalid(message)
     return read_secured_facts(leaf)
 
 
-def verify_logged(leaf: bytes, proof: str, key: VerifierKey) -> LogProof:
+def verify_logged(
+    leaf: bytes, proof: str, key: VerifierKey, witnesses: WitnessPolicy = NO_WITNESSES
+) -> LogProof:
     """Check that the log of this key holds the leaf; return the proof that shows it.
 
     Raises:
-        ReceiptInvalid: it does not, or the proof is of another log or cannot be read.
+        ReceiptInvalid: it does not, too few witnesses have seen that log, or the proof is of
+            another log or cannot be read.
     """
     try:
         parsed = parse_proof(proof)
         verify_proof(parsed, hash_leaf(leaf), key)
+        witnesses.verify(parsed.signed)
     except (NoteInvalid, ProofInvalid, UnicodeError) as error:
         raise ReceiptInvalid(str(error)) from error
     return parsed

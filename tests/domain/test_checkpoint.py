@@ -3,6 +3,9 @@
 import asyncio
 import base64
 import hashlib
+import shlex
+import subprocess
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from ingest_service.domain.checkpoint import (
     Checkpoint,
+    SignedCheckpoint,
     format_proof,
     format_signature,
     parse_checkpoint,
@@ -18,19 +22,29 @@ from ingest_service.domain.checkpoint import (
     verify_checkpoint,
     verify_proof,
 )
+from ingest_service.domain.cosignature import make_policy
+from ingest_service.domain.custody import hash_leaf
 from ingest_service.domain.log_paths import (
     BadTilePath,
     checkpoint_key,
     parse_tile_path,
     tile_path,
 )
-from ingest_service.domain.merkle import Edge, ProofInvalid, TileId, prove_inclusion
+from ingest_service.domain.merkle import (
+    Edge,
+    ProofInvalid,
+    TileId,
+    prove_inclusion,
+    verify_consistency,
+)
 from ingest_service.domain.note import (
     NoteInvalid,
     compute_key_id,
     make_verifier_key,
     parse_verifier_key,
 )
+from ingest_service.domain.receipt import format_leaf_proof
+from tests.paper_log import PaperLog, list_growth
 
 PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = PRIVATE.public_key().public_bytes_raw()
@@ -153,3 +167,90 @@ def test_the_newest_checkpoint_is_the_first_key(one, other):
     newer, older = max(one, other), min(one, other)
 
     assert checkpoint_key(newer) <= checkpoint_key(older)
+
+
+# --- golden: made by openssl and coreutils, and checked by openssl ------------------------
+
+VECTORS = Path(__file__).parent.parent / "vectors" / "receipt"
+GOLDEN_KEY = parse_verifier_key((VECTORS / "verifier_key.txt").read_text())
+# DER in front of the 32 bytes of an Ed25519 public key (RFC 8410, section 4).
+ED25519_DER = bytes.fromhex("302a300506032b6570032100")
+
+
+def read_golden(name: str) -> SignedCheckpoint:
+    return parse_checkpoint((VECTORS / name).read_text())
+
+
+def test_a_checkpoint_made_by_openssl_is_believed():
+    signed = read_golden("checkpoint-7.txt")
+
+    verify_checkpoint(signed, GOLDEN_KEY)
+    assert (signed.checkpoint.origin, signed.checkpoint.size) == ("example.org/custody", 7)
+
+
+def test_a_growth_made_by_coreutils_is_believed():
+    old, new = (
+        read_golden("checkpoint-3.txt").checkpoint,
+        read_golden("checkpoint-7.txt").checkpoint,
+    )
+    text = (VECTORS / "consistency-3-7.txt").read_text()
+    path = [base64.b64decode(line) for line in text.split()]
+
+    verify_consistency(old.size, old.root, new.size, new.root, path)
+
+
+def test_the_golden_forms_are_written_byte_for_byte():
+    proof = (VECTORS / "receipt.tlog-proof").read_text()
+    parsed = parse_proof(proof)
+    leaf = (VECTORS / "leaf.json").read_bytes()
+
+    assert parsed.signed.checkpoint.body() == parsed.signed.body
+    assert format_proof(parsed.index, parsed.path, parsed.signed.text) == proof
+    assert format_leaf_proof(leaf, proof) == (VECTORS / "receipt.txt").read_text()
+
+
+def test_a_cosignature_made_by_openssl_is_believed():
+    witnesses = make_policy([(VECTORS / "witness_key.txt").read_text()], 1)
+
+    (cosignature,) = witnesses.verify(read_golden("cosigned-7.txt"))
+
+    assert (cosignature.name, cosignature.time_s) == ("witness.example.org", 1795300000)
+    with pytest.raises(NoteInvalid, match="0 of the known witnesses"):
+        witnesses.verify(read_golden("checkpoint-7.txt"))
+
+
+def test_openssl_verifies_a_checkpoint_of_ours(tmp_path):
+    """What an expert does with a published checkpoint, the verifier key, and two commands."""
+    text = sign(Checkpoint(NAME, 5, bytes(range(32))))
+    body, _, signatures = text.partition("\n\n")
+    blob = base64.b64decode(signatures.split(" ")[2])
+    raw_key = base64.b64decode(make_verifier_key(NAME, PUBLIC).split("+", 2)[2])[1:]
+    (tmp_path / "key.der").write_bytes(ED25519_DER + raw_key)
+    (tmp_path / "body").write_text(f"{body}\n")
+    (tmp_path / "signature").write_bytes(blob[4:])
+    command = shlex.split(
+        "openssl pkeyutl -verify -pubin -keyform DER -inkey key.der"
+        " -rawin -in body -sigfile signature"
+    )
+
+    def ask_openssl() -> int:
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode
+
+    assert ask_openssl() == 0
+    (tmp_path / "body").write_text(f"{body}\n".replace("\n5\n", "\n6\n"))
+    assert ask_openssl() != 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 13])
+def test_a_second_opinion_agrees_on_every_proof(size):
+    leaves = [bytes([number]) for number in range(size)]
+    paper = PaperLog(NAME, PRIVATE, leaves)
+    signed = parse_checkpoint(paper.checkpoint())
+
+    verify_checkpoint(signed, KEY)
+    for index, leaf in enumerate(leaves):
+        verify_proof(parse_proof(paper.proof(index)), hash_leaf(leaf), KEY)
+    for old in range(1, size + 1):
+        root = parse_checkpoint(paper.checkpoint(old)).checkpoint.root
+        path = list_growth(old, leaves)
+        verify_consistency(old, root, size, signed.checkpoint.root, path)

@@ -41,4 +41,17 @@ for hash in "$h2" "$h3" "$h01" "$h456"; do printf %s "$hash" | in_base64; done >
     cat checkpoint-7.txt
 } >receipt.tlog-proof
 { cat leaf.json; echo; cat receipt.tlog-proof; } >receipt.txt
+# A witness's cosignature of the same checkpoint: 8 bytes of time, then Ed25519 over three parts.
+witness=witness.example.org
+openssl genpkey -algorithm ed25519 -out witness.pem
+openssl pkey -in witness.pem -pubout -outform DER | tail -c 32 >witness.raw
+witness_id=$({ printf '%s\n\004' "$witness"; cat witness.raw; } | sha256sum | cut -c 1-8)
+printf '%s+%s+%s\n' "$witness" "$witness_id" "$({ printf '\004'; cat witness.raw; } | base64 -w 0)" >witness_key.txt
+time=1795300000
+{ printf 'cosignature/v1\ntime %s\n' "$time"; cat body.txt; } >cosigned.bin
+openssl pkeyutl -sign -inkey witness.pem -rawin -in cosigned.bin -out cosigned.sig
+line=$({ printf '%s%016x' "$witness_id" "$time" | xxd -r -p; cat cosigned.sig; } | base64 -w 0)
+{ cat checkpoint-7.txt; printf '\342\200\224 %s %s\n' "$witness" "$line"; } >cosigned-7.txt
+{ sed '/^$/q' receipt.txt; cat cosigned-7.txt; } >receipt-cosigned.txt
+rm witness.pem witness.raw cosigned.bin cosigned.sig
 rm key.pem message.bin public_key.raw body.txt body.sig
