@@ -17,6 +17,7 @@ from ingest_service.domain.token import TokenRules
 from ingest_service.domain.upload import UploadRules
 from ingest_service.keyring import open_keyring
 from ingest_service.ledger.connection import Pool, close_pool, open_pool
+from ingest_service.ledger.directory import Directory
 from ingest_service.ledger.interrupts import listening
 from ingest_service.settings import Settings
 from ingest_service.signer import Signer, open_local_signer
@@ -40,6 +41,7 @@ class Resources:
     """
 
     pool: Pool
+    directory: Directory
     vault: Vault
     signer: Signer
     authenticator: Authenticator
@@ -88,6 +90,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         await stack.enter_async_context(listening(pool, holders.interrupt))
         yield Resources(
             pool=pool,
+            directory=Directory(),
             vault=vault,
             signer=signer,
             authenticator=Authenticator(

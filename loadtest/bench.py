@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import uvloop
 from rich.console import Console
@@ -22,8 +22,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from loadtest.bench_report import Report
 from loadtest.bench_runs import (
     GIB,
+    SMALL_WAYS,
     Advance,
     Measured,
+    SmallWay,
     measure_hashlib,
     run_big,
     run_many,
@@ -35,7 +37,7 @@ from loadtest.link import LinkBroken
 from loadtest.own_stack import Stack, StackFailed, running_stack
 
 RESULTS: Final = Path(__file__).parent / "results"
-RUNS: Final = ("big", "parallel", "small", "many")
+RUNS: Final = ("big", "parallel", *SMALL_WAYS, "many")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -84,10 +86,11 @@ class Bench:
             return await self._show(
                 name, total, lambda go: run_parallel(self._stack, run, total, go)
             )
-        if name == "small":
+        if name in SMALL_WAYS:
+            way = cast("SmallWay", name)
             count, connections = asked.small_clips, asked.small_connections
             return await self._show(
-                name, count, lambda go: run_small(self._stack, run, count, connections, go)
+                name, count, lambda go: run_small(self._stack, run, count, connections, go, way)
             )
         total = int(asked.many_gib * GIB)
         return await self._show(name, total, lambda go: run_many(self._stack, run, 64, total, go))

@@ -1,4 +1,4 @@
-"""The four measured runs: big clips, one clip in parallel, small clips, many clips at once."""
+"""The measured runs: big clips, one clip in parallel, small clips three ways, many at once."""
 
 import asyncio
 import hashlib
@@ -6,13 +6,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, get_args
 
 import psutil
 
 from loadtest.dock_wire import (
     ClipOnWire,
     announce,
+    create_whole,
     make_clip,
     make_unsealed_clip,
     seal,
@@ -30,6 +31,8 @@ _RSS_INTERVAL_S: Final = 0.05
 _RELEASE_TIMEOUT_S: Final = 300.0
 
 Advance = Callable[[int], None]
+SmallWay = Literal["small", "pair", "whole"]
+SMALL_WAYS: Final = get_args(SmallWay)
 Sealed = tuple[ClipOnWire, str]
 
 
@@ -124,20 +127,27 @@ async def run_parallel(stack: Stack, run: str, total_bytes: int, advance: Advanc
 
 
 async def run_small(
-    stack: Stack, run: str, clip_count: int, connections: int, advance: Advance
+    stack: Stack, run: str, clip_count: int, connections: int, advance: Advance, name: SmallWay
 ) -> Measured:
-    """Announce, send and seal clips of 256 KiB, one after the other on every connection."""
-    clips = [make_clip(f"{run}-small", number, 256 * 1024) for number in range(clip_count)]
-    measured = Measured("small", clip_count, sum(clip.size_bytes for clip in clips))
+    """Send clips of 256 KiB, one after the other on every connection.
+
+    small  announce, chunk, seal. pair: announce, chunk that seals. whole: one request (tus).
+    """
+    clips = [make_clip(f"{run}-{name}", number, 256 * 1024) for number in range(clip_count)]
+    measured = Measured(name, clip_count, sum(clip.size_bytes for clip in clips))
     links = await _open_links(stack, connections)
     waiting = iter(clips)
     sealed: list[Sealed] = []
 
     async def send(link: Link) -> None:
         for clip in waiting:
-            path = await announce(link, stack.wire, clip)
-            await send_chunk(link, stack.wire, clip, path, 0)
-            await seal(link, stack.wire, path)
+            if name == "whole":
+                path = await create_whole(link, stack.wire, clip)
+            else:
+                path = await announce(link, stack.wire, clip)
+                await send_chunk(link, stack.wire, clip, path, 0, seals=name == "pair")
+            if name == "small":
+                await seal(link, stack.wire, path)
             sealed.append((clip, path))
             advance(1)
 

@@ -12,6 +12,7 @@ from loadtest.footage import PATTERN_BYTES, make_chunk, make_stamp
 from loadtest.link import Answer, Link
 
 _STATUS_OK: Final = 200
+_STATUS_CREATED: Final = 201
 _STATUS_ACCEPTED: Final = 202
 _SEAL_PAUSE_S: Final = 0.2
 _RECEIPT_PAUSE_S: Final = 0.5
@@ -137,15 +138,37 @@ async def announce(link: Link, wire: Wire, clip: ClipOnWire) -> str:
     return urlsplit(chunks_url).path.removesuffix("/chunks")
 
 
-async def send_chunk(link: Link, wire: Wire, clip: ClipOnWire, path: str, index: int) -> None:
-    """Send one chunk."""
+async def send_chunk(
+    link: Link, wire: Wire, clip: ClipOnWire, path: str, index: int, *, seals: bool = False
+) -> None:
+    """Send one chunk; with `seals` it is the last one, and seals the clip."""
     length_bytes = clip.chunk_bytes(index)
     digest = clip.digest_full if length_bytes == PATTERN_BYTES else clip.digest_last
     extra = f"{digest}Content-Type: application/octet-stream\r\n"
-    head = wire.head("POST", f"{path}/chunks/{index}", length_bytes, extra)
+    query = "?seal=true" if seals else ""
+    head = wire.head("POST", f"{path}/chunks/{index}{query}", length_bytes, extra)
     answer = await link.ask(head, make_chunk(clip.stamp, length_bytes))
     if answer.status not in {200, 201}:
         raise Refused(step=f"chunk {index}", answer=answer)
+    if seals and answer.json()["sealed"] is None:
+        raise Refused(step="seal with the last chunk", answer=answer)
+
+
+async def create_whole(link: Link, wire: Wire, clip: ClipOnWire) -> str:
+    """Send a clip by one request (tus creation-with-upload); return the path of its resource."""
+    said = json.loads(clip.announcement())
+    pairs = (
+        f"{key} {base64.b64encode(str(value).encode()).decode()}" for key, value in said.items()
+    )
+    extra = (
+        f"Tus-Resumable: 1.0.0\r\nUpload-Length: {clip.size_bytes}\r\n"
+        f"Upload-Metadata: {','.join(pairs)}\r\nContent-Type: application/offset+octet-stream\r\n"
+    )
+    head = wire.head("POST", "/files", clip.size_bytes, extra)
+    answer = await link.ask(head, make_chunk(clip.stamp, clip.size_bytes))
+    if answer.status != _STATUS_CREATED:
+        raise Refused(step="create", answer=answer)
+    return f"/v1/clips/{answer.find_field('ingest-clip-id')}"
 
 
 async def seal(link: Link, wire: Wire, path: str) -> None:

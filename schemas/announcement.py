@@ -157,6 +157,10 @@ class StoredChunk(BaseModel):
     index: int
     size_bytes: int
     received_bytes: int = Field(description="Durable bytes of the clip so far.")
+    sealed: "SealedClip | None" = Field(
+        default=None,
+        description="The seal, where `?seal=true` asked for it and nothing is missing.",
+    )
 
 
 class MissingChunks(BaseModel):

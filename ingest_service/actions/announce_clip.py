@@ -1,6 +1,6 @@
 """Announce: a dock says what it will send, and is told where and how."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -17,7 +17,8 @@ from ingest_service.domain.ids import make_id
 from ingest_service.domain.upload import Upload, UploadRules, choose_part_bytes
 from ingest_service.errors import AnnouncementConflict, ClipTooLarge, UploadBusy
 from ingest_service.ledger import clips, uploads
-from ingest_service.ledger.connection import Pool, reading
+from ingest_service.ledger.connection import Connection, Pool, reading
+from ingest_service.ledger.directory import Directory
 from ingest_service.ledger.stations import Station
 from schemas.announcement import Announcement
 
@@ -39,6 +40,7 @@ async def announce_clip(
     station: Station,
     *,
     pool: Pool,
+    directory: Directory,
     rules: UploadRules,
     now: Clock,
     request_id: str | None = None,
@@ -56,28 +58,43 @@ async def announce_clip(
         UploadBusy: the clip changed too often meanwhile; announce again.
     """
     _check_size(announcement.size_bytes, rules)
+    known = await directory.entries(pool)
     for _ in range(_TRIES):
+        moment = now()
+        judgement = judge_announcement(announcement, known, now=moment)
+        clip = make_clip(announcement, raw, station, judgement, now=moment)
+        upload = plan_upload(clip, rules, now=moment)
         async with reading(pool) as connection:
-            known = await clips.find_known(
-                connection,
-                announcement.device_serial,
-                announcement.officer_id,
-                announcement.category,
-            )
-            moment = now()
-            judgement = judge_announcement(announcement, known, now=moment)
-            clip = make_clip(announcement, raw, station, judgement, now=moment)
-            upload = plan_upload(clip, rules, now=moment)
-            announced = describe_clip(clip, request_id)
-            events = chain_events(
-                ChainHead(clip.clip_id), [announced], now=moment, device_serial=clip.device_serial
-            )
-            if await clips.insert_clip(connection, clip, upload, events):
-                return Announced(clip, upload, is_new=True)
+            recorded = await record_clip(connection, clip, upload, request_id)
+        if recorded is not None:
+            return recorded
         again = await _announce_again(announcement, station, pool, rules, now, request_id)
         if again is not None:
             return again
     raise UploadBusy(clip.upload_id, "the clip keeps changing")
+
+
+async def record_clip(
+    connection: Connection,
+    clip: Clip,
+    upload: Upload,
+    request_id: str | None,
+    *,
+    writes_at_once: bool = False,
+) -> Announced | None:
+    """Record a new clip with its first event and its upload; None: its identity is held.
+
+    writes_at_once  `store_whole` follows
+    """
+    events = chain_events(
+        ChainHead(clip.clip_id),
+        [describe_clip(clip, request_id)],
+        now=clip.announced_at,
+        device_serial=clip.device_serial,
+    )
+    if not await clips.insert_clip(connection, clip, upload, events, writes_at_once=writes_at_once):
+        return None
+    return Announced(replace(clip, last_leaf_hash=events[-1].leaf_hash), upload, is_new=True)
 
 
 def _check_size(size_bytes: int, rules: UploadRules) -> None:

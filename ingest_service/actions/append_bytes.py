@@ -489,10 +489,12 @@ async def _put_part(append: _Append, body: Body, part_index: int) -> Part:
     if upload.kind == "partial":
         key = partial_key_for(upload.upload_id, upload.epoch, part_index)
         stored = await append.vault.put_object(key, body)
+        append.has_leftovers = append.has_leftovers or stored.was_retried
         return Part(part_index, 0, length_bytes, None, stored.etag, key, stored.version)
     if upload.fits_one_part:
         key = object_key_for(upload.own_clip_id, upload.upload_id, upload.epoch)
         stored = await append.vault.put_object(key, body)
+        append.has_leftovers = append.has_leftovers or stored.was_retried
         return Part(part_index, 0, length_bytes, None, stored.etag, key, stored.version)
     upload = append.upload = await open_multipart(
         upload, "tus", pool=append.pool, vault=append.vault
@@ -509,6 +511,7 @@ async def _put_tail(append: _Append, body: Body, offset_bytes: int, length_bytes
     upload = append.upload
     key = tail_key_for(upload.upload_id, upload.epoch, offset_bytes, length_bytes)
     stored = await append.vault.put_object(key, body)
+    append.has_leftovers = append.has_leftovers or stored.was_retried
     return Tail(offset_bytes, length_bytes, key, stored.version)
 
 

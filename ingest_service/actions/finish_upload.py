@@ -13,6 +13,7 @@ from ingest_service.domain.bytestream import BytesBody
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import Actor, Happening, chain_events
+from ingest_service.domain.seal import describe_seal, make_seal
 from ingest_service.domain.sha256 import resume_sha256
 from ingest_service.domain.upload import (
     Part,
@@ -183,21 +184,24 @@ async def _seal(
             clip = await clips.find_clip(connection, upload.own_clip_id)
             if clip is None or clip.state not in ("receiving", "finishing"):
                 return None
-            reason = _compare_lengths(upload, stored) or _compare_with_device(clip, sha256)
-            seal = clips.Seal(
-                state="sealed" if reason is None else "quarantined",
-                sealed_at=now(),
-                size_bytes=upload.length_bytes or 0,
-                sha256=sha256,
+            seal = make_seal(
+                upload,
+                parts,
                 bucket=vault.bucket,
                 object_key=key,
                 object_version=stored.version,
-                manifest=_make_manifest(upload, parts, stored),
-                quarantine_reason=reason,
+                etag=stored.etag,
+                stored_bytes=stored.size_bytes,
+                sha256=sha256,
+                sha256_device=clip.sha256_device,
+                surface=upload.surface,
+                now=now(),
             )
             events = chain_events(
                 clip.head,
-                _describe(upload, clip, seal, len(parts)),
+                describe_seal(
+                    upload, seal, sha256_device=clip.sha256_device, surface=upload.surface
+                ),
                 now=seal.sealed_at,
                 device_serial=clip.device_serial,
             )
@@ -212,70 +216,11 @@ async def _seal(
                     object_key=seal.object_key,
                     object_version=seal.object_version,
                     manifest=seal.manifest,
-                    quarantine_reason=reason,
+                    quarantine_reason=seal.quarantine_reason,
                     event_count=clip.event_count + len(events),
                     last_leaf_hash=events[-1].leaf_hash,
                 )
     raise LedgerUnavailable(_CROWDED)
-
-
-def _compare_lengths(upload: Upload, stored: StoredObject) -> str | None:
-    """Return in what the stored object is not what was received; None when it may be."""
-    if stored.size_bytes is None or stored.size_bytes == upload.length_bytes:
-        return None
-    return f"stored object has {stored.size_bytes} bytes, {upload.length_bytes} were received"
-
-
-def _compare_with_device(clip: Clip, sha256: bytes | None) -> str | None:
-    """Return why the clip is not what the camera recorded; None when it may be."""
-    if sha256 is None or clip.sha256_device is None or sha256 == clip.sha256_device:
-        return None
-    return "the received bytes do not have the SHA-256 that the device announced"
-
-
-def _make_manifest(upload: Upload, parts: list[Part], stored: StoredObject) -> dict[str, Any]:
-    return {
-        "upload_id": str(upload.upload_id),
-        "surface": upload.surface,
-        "etag": stored.etag,
-        "part_bytes": upload.part_bytes,
-        "parts": [
-            {
-                "number": part.part_number,
-                "length_bytes": part.length_bytes,
-                "sha256": None if part.sha256 is None else part.sha256.hex(),
-                "etag": part.etag,
-            }
-            for part in parts
-        ],
-    }
-
-
-def _describe(upload: Upload, clip: Clip, seal: clips.Seal, part_count: int) -> list[Happening]:
-    station = Actor("station", upload.station_id)
-    facts = {
-        "size_bytes": seal.size_bytes,
-        "sha256": None if seal.sha256 is None else seal.sha256.hex(),
-        "sha256_device": None if clip.sha256_device is None else clip.sha256_device.hex(),
-        "bucket": seal.bucket,
-        "object_key": seal.object_key,
-        "object_version": seal.object_version,
-        "part_count": part_count,
-        "surface": upload.surface,
-    }
-    if seal.quarantine_reason is None:
-        return [Happening("clip.sealed", station, facts)]
-    return [
-        Happening(
-            "hash.mismatch",
-            station,
-            facts,
-            outcome="failed",
-            reason=seal.quarantine_reason,
-            integrity="mismatch",
-        ),
-        Happening("clip.quarantined", station, {}, reason=seal.quarantine_reason),
-    ]
 
 
 async def fail_stored(upload: Upload, reason: str, *, pool: Pool, now: Clock) -> bool:

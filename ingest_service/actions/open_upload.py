@@ -1,22 +1,23 @@
 """Open an upload that no announcement went before (tus and IETF creation)."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from ingest_service.actions.announce_clip import Announced, describe_clip, make_clip, plan_upload
-from ingest_service.domain.clip import judge_announcement
+from ingest_service.actions.announce_clip import Announced, make_clip, plan_upload, record_clip
+from ingest_service.domain.clip import FLAGS_MAX, judge_announcement
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.concatenation import PARTIAL
-from ingest_service.domain.custody import ChainHead, chain_events
 from ingest_service.domain.ids import make_id
 from ingest_service.domain.tus_metadata import make_announcement, parse_metadata
 from ingest_service.domain.upload import Upload, UploadRules, choose_part_bytes
 from ingest_service.errors import ClipTooLarge, PartialUnusable, UploadBusy
 from ingest_service.ledger import clips, uploads
 from ingest_service.ledger.connection import Connection, Pool, reading, writing
+from ingest_service.ledger.directory import Directory
 from ingest_service.ledger.stations import Station
 
 _TRIES: Final = 4
@@ -28,11 +29,13 @@ async def open_upload(
     station: Station,
     *,
     pool: Pool,
+    directory: Directory,
     rules: UploadRules,
     now: Clock,
     request_id: str | None = None,
     facts: Mapping[str, str] | None = None,
     is_ietf: bool = False,
+    writes_at_once: bool = False,
 ) -> Announced:
     """Record a clip from its metadata and the plan of its upload; each call opens another one.
 
@@ -42,6 +45,7 @@ async def open_upload(
     length_bytes  None when the client does not know it yet
     metadata      the Upload-Metadata field as received; HEAD answers with it
     facts         what other headers say; the metadata has the last word
+    writes_at_once  `store_whole` follows
 
     Raises:
         InvalidHeader, ClipTooLarge: nothing was recorded.
@@ -49,14 +53,16 @@ async def open_upload(
     if length_bytes is not None and length_bytes > rules.clip_bytes_max:
         raise ClipTooLarge(length_bytes, rules.clip_bytes_max)
     pairs = {**(facts or {}), **parse_metadata(metadata)}
+    known = await directory.entries(pool)
     for _ in range(_TRIES):
         moment = now()
         async with reading(pool) as connection:
             announced = await _record(
                 connection,
+                known,
                 pairs,
                 station,
-                _Plan(length_bytes, metadata, is_ietf=is_ietf),
+                _Plan(length_bytes, metadata, is_ietf=is_ietf, writes_at_once=writes_at_once),
                 rules,
                 moment,
                 request_id,
@@ -116,6 +122,7 @@ async def open_final(
     station: Station,
     *,
     pool: Pool,
+    directory: Directory,
     rules: UploadRules,
     now: Clock,
     request_id: str | None = None,
@@ -128,6 +135,7 @@ async def open_final(
         PartialUnusable, InvalidHeader, ClipTooLarge: nothing was recorded.
     """
     pairs = parse_metadata(metadata)
+    known = await directory.entries(pool)
     for _ in range(_TRIES):
         moment = now()
         async with writing(pool) as connection:
@@ -141,6 +149,7 @@ async def open_final(
                 raise ClipTooLarge(length_bytes, rules.clip_bytes_max)
             announced = await _record(
                 connection,
+                known,
                 pairs,
                 station,
                 _Plan(length_bytes, metadata, concat=concat, partial_ids=partial_ids),
@@ -162,11 +171,13 @@ class _Plan:
         metadata: str | None,
         *,
         is_ietf: bool = False,
+        writes_at_once: bool = False,
         concat: str | None = None,
         partial_ids: list[UUID] | None = None,
     ) -> None:
         self.length_bytes = length_bytes
         self.metadata = metadata
+        self.writes_at_once = writes_at_once
         self._is_ietf = is_ietf
         self._concat = concat
         self._partial_ids = partial_ids
@@ -186,6 +197,7 @@ class _Plan:
 
 async def _record(
     connection: Connection,
+    known: AbstractSet[tuple[str, str]],
     pairs: Mapping[str, str],
     station: Station,
     plan: _Plan,
@@ -197,39 +209,25 @@ async def _record(
     announcement, flags = make_announcement(
         pairs, upload_name=f"tus-{make_id(moment)}", length_bytes=plan.length_bytes or 0
     )
-    known = await clips.find_known(
-        connection,
-        announcement.device_serial,
-        announcement.officer_id,
-        announcement.category,
-    )
     judgement = judge_announcement(announcement, known, now=moment)
     judgement = replace(judgement, flags=flags + judgement.flags)
-    held = await clips.find_clip_by_identity(
-        connection,
-        announcement.device_serial,
-        announcement.recording_id,
-        announcement.segment_no,
-    )
-    if held is not None:
-        judgement = replace(judgement, flags=["duplicate_identity", *judgement.flags])
-    clip = make_clip(
-        announcement,
-        dict(pairs),
-        station,
-        judgement,
-        now=moment,
-        duplicate_of=None if held is None else held.clip_id,
-    )
+    clip = make_clip(announcement, dict(pairs), station, judgement, now=moment)
     if plan.length_bytes is None:
         clip = replace(clip, size_bytes=None)
     upload = plan.apply(plan_upload(clip, rules, now=moment, tus_metadata=plan.metadata))
-    events = chain_events(
-        ChainHead(clip.clip_id),
-        [describe_clip(clip, request_id)],
-        now=moment,
-        device_serial=clip.device_serial,
+    recorded = await record_clip(
+        connection, clip, upload, request_id, writes_at_once=plan.writes_at_once
     )
-    if await clips.insert_clip(connection, clip, upload, events):
-        return Announced(clip, upload, is_new=True)
-    return None
+    if recorded is not None:
+        return recorded
+    held = await clips.find_clip_by_identity(
+        connection, clip.device_serial, clip.recording_id, clip.segment_no
+    )
+    if held is None:
+        return None
+    beside = replace(
+        clip, duplicate_of=held.clip_id, flags=["duplicate_identity", *clip.flags][:FLAGS_MAX]
+    )
+    return await record_clip(
+        connection, beside, upload, request_id, writes_at_once=plan.writes_at_once
+    )

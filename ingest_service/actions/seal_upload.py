@@ -5,9 +5,12 @@ from typing import Final
 from uuid import UUID
 
 from ingest_service.actions.finish_upload import CLAIM_S, finish_within, wait_until_finished
+from ingest_service.actions.seal_whole import seal_whole
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.clock import Clock
-from ingest_service.domain.upload import Upload, UploadRules, missing_ranges
+from ingest_service.domain.seal import SealedFacts
+from ingest_service.domain.sha256 import resume_sha256
+from ingest_service.domain.upload import Part, Sealable, Upload, UploadRules, missing_ranges
 from ingest_service.errors import ChunksMissing, ClipNotFound, SurfaceMismatch, UploadGone
 from ingest_service.ledger import clips, uploads
 from ingest_service.ledger.connection import Pool, reading
@@ -29,8 +32,8 @@ class Missing:
 
 async def seal_upload(
     clip_id: UUID, station_id: str, *, pool: Pool, vault: Vault, rules: UploadRules, now: Clock
-) -> Clip:
-    """Close a clip's upload and finish it; returns the clip, maybe still 'finishing'.
+) -> SealedFacts:
+    """Close a clip's upload and finish it; returns what is known, maybe still 'finishing'.
 
     Repeatable: a sealed clip is returned as it is.
 
@@ -40,6 +43,12 @@ async def seal_upload(
         VaultUnavailable, LedgerUnavailable: ask again.
     """
     async with reading(pool) as connection:
+        whole = await uploads.find_whole(connection, clip_id, station_id)
+    if whole is not None:
+        facts = await _seal_whole(*whole, pool=pool, vault=vault, now=now)
+        if facts is not None:
+            return facts
+    async with reading(pool) as connection:
         closed = await uploads.close_upload(
             connection, clip_id, station_id, "native", claim_s=CLAIM_S
         )
@@ -48,14 +57,29 @@ async def seal_upload(
             closed, pool=pool, vault=vault, now=now, wait_s=rules.finish_wait_s
         )
         if sealed is not None:
-            return sealed
+            return SealedFacts.of(sealed)
     else:
         await _settle_unclosed(clip_id, station_id, pool, vault, rules, now)
     async with reading(pool) as connection:
         clip = await clips.find_clip(connection, clip_id)
     if clip is None:
         raise ClipNotFound(str(clip_id))
-    return clip
+    return SealedFacts.of(clip)
+
+
+async def _seal_whole(
+    sealable: Sealable, part: Part, *, pool: Pool, vault: Vault, now: Clock
+) -> SealedFacts | None:
+    return await seal_whole(
+        sealable,
+        part,
+        resume_sha256(sealable.upload.sha256_state).digest(),
+        surface="native",
+        has_leftovers=False,
+        pool=pool,
+        bucket=vault.bucket,
+        now=now,
+    )
 
 
 async def list_missing(clip_id: UUID, station_id: str, *, pool: Pool) -> Missing:

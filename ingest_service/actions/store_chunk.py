@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ingest_service.actions.open_multipart import open_multipart
+from ingest_service.actions.seal_whole import seal_whole
 from ingest_service.actions.take_upload import refuse_ended
 from ingest_service.domain.bytestream import (
     Disconnected,
@@ -14,6 +15,7 @@ from ingest_service.domain.bytestream import (
     Source,
 )
 from ingest_service.domain.clock import Clock
+from ingest_service.domain.seal import SealedFacts
 from ingest_service.domain.sha256 import RunningSha256, resume_sha256
 from ingest_service.domain.upload import (
     PARTS_MAX,
@@ -52,10 +54,16 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
-    """What became of it: `is_new` is false for an identical repeat."""
+    """What became of it: `is_new` is false for an identical repeat.
+
+    is_complete  no chunk of the clip is missing now
+    sealed       the seal that was made together with it
+    """
 
     is_new: bool
     received_bytes: int
+    is_complete: bool = False
+    sealed: SealedFacts | None = None
 
 
 async def store_chunk(
@@ -69,12 +77,16 @@ async def store_chunk(
     budget: ReplayBudget,
     rules: UploadRules,
     now: Clock,
+    seals: bool = False,
 ) -> StoredChunk:
     """Store one chunk as one S3 part and count it.
 
     The order is the guarantee: claim, vault, ledger, answer. The bytes are hashed once: by the
     whole-clip hash where the chunk is next in line (the store then checks the chunk's own
     digest), else by the chunk's digest alone (the whole hash then comes from the read-back).
+
+    seals  the dock says that the clip is complete with this chunk: a clip of one part is sealed
+           by the statement that counts it. Of others `is_complete` tells whether a seal is due.
 
     Raises:
         ClipNotFound, UploadGone, SurfaceMismatch, ChunkIndexOutOfRange, ChunkMisshapen,
@@ -90,11 +102,12 @@ async def store_chunk(
             )
     if claimed is None:
         return await _explain(clip_id, station_id, chunk, pool, now)
-    upload, attempt = claimed
+    found, attempt = claimed
+    upload = found.upload
     # A crash here leaves a claim: the dock sends the chunk again and claims the next attempt.
     running = _follow(upload, chunk)
     try:
-        part = await _put(upload, attempt, chunk, body, running, pool, vault, budget)
+        part, was_retried = await _put(upload, attempt, chunk, body, running, pool, vault, budget)
     except StoredBytesLost:
         # An upload that ended meanwhile took its multipart upload along.
         async with reading(pool) as connection:
@@ -103,6 +116,21 @@ async def store_chunk(
             refuse_ended(present, now)
         raise
     # A crash here leaves a part that nobody recorded, under this attempt's own number or key.
+    if seals and running is not None and part.object_key is not None:
+        sealed = await seal_whole(
+            found,
+            part,
+            running.digest(),
+            surface="native",
+            has_leftovers=attempt > 1 or was_retried,
+            pool=pool,
+            bucket=vault.bucket,
+            now=now,
+        )
+        if sealed is not None:
+            return StoredChunk(
+                is_new=True, received_bytes=part.length_bytes, is_complete=True, sealed=sealed
+            )
     async with reading(pool) as connection:
         received_bytes = await uploads.record_chunk(
             connection,
@@ -110,12 +138,16 @@ async def store_chunk(
             part,
             sha256_state=None if running is None else running.export(),
             expires_at=now() + rules.expires_after,
-            has_leftovers=attempt > 1,
+            has_leftovers=attempt > 1 or was_retried,
         )
     if received_bytes is None:
         return await _explain(clip_id, station_id, chunk, pool, now)
     # A crash here loses only the answer: the dock sends again and is told 'stored already'.
-    return StoredChunk(is_new=True, received_bytes=received_bytes)
+    return StoredChunk(
+        is_new=True,
+        received_bytes=received_bytes,
+        is_complete=received_bytes == upload.length_bytes,
+    )
 
 
 def _follow(upload: Upload, chunk: Chunk) -> RunningSha256 | None:
@@ -152,7 +184,8 @@ async def _put(
     pool: Pool,
     vault: Vault,
     budget: ReplayBudget,
-) -> Part:
+) -> tuple[Part, bool]:
+    """Store the chunk; tell too whether an object was sent more than once."""
     hashes, checked_by = _choose_hashes(chunk, running, vault_checks=vault.checks_sha256)
     keep = budget.take(chunk.length_bytes)
     body = PieceBody(
@@ -167,15 +200,16 @@ async def _put(
         if upload.fits_one_part:
             key = object_key_for(upload.own_clip_id, upload.upload_id, attempt)
             stored = await vault.put_object(key, body)
-            return Part(
+            part = Part(
                 chunk.index, 0, chunk.length_bytes, chunk.sha256, stored.etag, key, stored.version
             )
+            return part, stored.was_retried
         upload = await open_multipart(upload, "native", pool=pool, vault=vault)
         number = number_part(chunk.index, attempt)
         stored_part = await vault.put_part(
             upload.multipart_key or "", upload.multipart_id or "", number, body
         )
-        return Part(chunk.index, number, chunk.length_bytes, chunk.sha256, stored_part.etag)
+        return Part(chunk.index, number, chunk.length_bytes, chunk.sha256, stored_part.etag), False
     except ChunkMisshapen as short:
         raise Disconnected from short
     finally:
@@ -197,7 +231,11 @@ async def _explain(
         # Before the digest is looked at: the parts of an upload that ended are stored no more.
         _refuse_state(upload, now)
     if held == chunk.sha256:
-        return StoredChunk(is_new=False, received_bytes=upload.offset_bytes)
+        return StoredChunk(
+            is_new=False,
+            received_bytes=upload.offset_bytes,
+            is_complete=upload.offset_bytes == upload.length_bytes,
+        )
     if held is None:
         refuse_ended(upload, now)
     raise ChunkConflict(chunk.index)

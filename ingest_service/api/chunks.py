@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Request, Response, status
+from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.requests import ClientDisconnect
 
@@ -20,10 +20,10 @@ from ingest_service.api.headers import parse_integer, prefers_text
 from ingest_service.api.problems import documented
 from ingest_service.api.raw_json import read_raw_object
 from ingest_service.domain.bytestream import Disconnected
-from ingest_service.domain.clip import Clip
 from ingest_service.domain.digest import CONTENT_DIGEST, parse_content_digest
 from ingest_service.domain.principal import UPLOAD, Principal
 from ingest_service.domain.receipt import format_leaf_proof
+from ingest_service.domain.seal import SealedFacts
 from ingest_service.resources import Resources
 from schemas.announcement import (
     AnnouncedClip,
@@ -100,6 +100,7 @@ async def post_clip(
         await read_raw_object(request),
         await opened.authenticator.station_of(principal),
         pool=opened.pool,
+        directory=opened.directory,
         rules=opened.rules,
         now=opened.now,
         request_id=telemetry.request_id(),
@@ -180,10 +181,13 @@ async def post_chunk(
     response: Response,
     opened: Opened,
     principal: Station,
+    *,
+    seal: Annotated[bool, Query(description="Seal the clip if no chunk is missing then.")] = False,
 ) -> StoredChunk:
     """Store one chunk: any order, in parallel, as often as needed.
 
     201 and 200 mean that it is durable. Every chunk but the last has exactly `chunk_bytes` bytes.
+    `?seal=true` on the last chunk saves the request that seals; `sealed` in the answer says so.
     """
     digest = parse_content_digest(request.headers.get(CONTENT_DIGEST))
     chunk = Chunk(index, _content_length(request), digest)
@@ -201,6 +205,7 @@ async def post_chunk(
             budget=opened.budget,
             rules=opened.rules,
             now=opened.now,
+            seals=seal,
         )
     except Disconnected as gone:
         raise ClientDisconnect from gone
@@ -212,12 +217,31 @@ async def post_chunk(
         telemetry.CHUNK_BYTES.labels("native").inc(chunk.length_bytes)
     else:
         response.status_code = status.HTTP_200_OK
+    sealed = stored.sealed
+    if seal and stored.is_complete and sealed is None:
+        sealed = await _try_seal(clip_id, principal, opened)
     return StoredChunk(
         clip_id=clip_id,
         index=index,
         size_bytes=chunk.length_bytes,
         received_bytes=stored.received_bytes,
+        sealed=None if sealed is None else _show_seal(sealed, opened),
     )
+
+
+async def _try_seal(clip_id: UUID, principal: Principal, opened: Resources) -> SealedFacts | None:
+    """Seal behind a chunk that is stored already: whatever hinders it, the dock can ask again."""
+    try:
+        return await seal_upload(
+            clip_id,
+            principal.id,
+            pool=opened.pool,
+            vault=opened.vault,
+            rules=opened.rules,
+            now=opened.now,
+        )
+    except errors.IngestError:
+        return None
 
 
 def _content_length(request: Request) -> int:
@@ -281,7 +305,7 @@ async def post_seal(
     return _show_seal(clip, opened)
 
 
-def _show_seal(clip: Clip, opened: Resources) -> SealedClip:
+def _show_seal(clip: SealedFacts, opened: Resources) -> SealedClip:
     return SealedClip(
         clip_id=clip.clip_id,
         state=clip.state,

@@ -100,6 +100,7 @@ async def create(request: Request, opened: Resources, principal: Principal) -> R
             request.headers.get("upload-metadata"),
             await opened.authenticator.station_of(principal),
             pool=opened.pool,
+            directory=opened.directory,
             rules=opened.rules,
             now=opened.now,
             request_id=telemetry.request_id(),

@@ -9,8 +9,10 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from ingest_service import telemetry
+from ingest_service.actions.announce_clip import Announced
 from ingest_service.actions.append_bytes import Completion, append_bytes
 from ingest_service.actions.finish_upload import wait_until_finished
+from ingest_service.actions.store_whole import store_whole
 from ingest_service.api.body import RequestBody
 from ingest_service.api.headers import parse_integer
 from ingest_service.domain.bytestream import Disconnected
@@ -85,6 +87,36 @@ async def receive_bytes(
     telemetry.CHUNK_BYTES.labels(sent.surface).inc(upload.offset_bytes - sent.offset_bytes)
     if upload.state == "finishing":
         return await finish(upload_id, opened)
+    return upload
+
+
+async def receive_whole(request: Request, announced: Announced, opened: Resources) -> Upload:
+    """Store the body of a request as the whole of the clip that the request opened.
+
+    Raises:
+        ClientDisconnect, and whatever `store_whole` raises.
+    """
+    body = RequestBody(request.receive, stall_timeout_s=opened.rules.body_stall_timeout_s)
+    telemetry.ACTIVE_BODIES.inc()
+    try:
+        upload = await store_whole(
+            announced,
+            body,
+            pool=opened.pool,
+            vault=opened.vault,
+            holders=opened.holders,
+            budget=opened.budget,
+            rules=opened.rules,
+            now=opened.now,
+        )
+    except Disconnected as gone:
+        raise ClientDisconnect from gone
+    finally:
+        body.close()
+        telemetry.ACTIVE_BODIES.dec()
+        telemetry.add_fields(bytes=body.received_bytes)
+    telemetry.CHUNK_BYTES.labels("tus").inc(upload.offset_bytes)
+    telemetry.UPLOADS_FINISHED.inc()
     return upload
 
 

@@ -28,6 +28,7 @@ from ingest_service.api.receiving import (
     finish,
     parse_id,
     receive_bytes,
+    receive_whole,
 )
 from ingest_service.domain.checksum import (
     TUS_ALGORITHMS,
@@ -65,6 +66,7 @@ EXTENSIONS: Final = (
 APPEND_TYPE: Final = "application/offset+octet-stream"
 UPLOAD_LENGTH: Final = "Upload-Length"
 DEFER_LENGTH: Final = "Upload-Defer-Length"
+CLIP_ID: Final = "Ingest-Clip-Id"
 
 Station = Annotated[Principal, Depends(Granted(UPLOAD))]
 _NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
@@ -128,15 +130,26 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
     check = find_check(request) if has_body else None
     station = await opened.authenticator.station_of(principal)
     metadata = request.headers.get("upload-metadata")
+    # All of a small clip comes with what opens it.
+    is_whole = (
+        concat is None
+        and has_body
+        and check is None
+        and length_bytes is not None
+        and length_bytes == body_bytes
+        and length_bytes <= opened.rules.part_bytes
+    )
     if concat is None:
         announced = await open_upload(
             length_bytes,
             metadata,
             station,
             pool=opened.pool,
+            directory=opened.directory,
             rules=opened.rules,
             now=opened.now,
             request_id=telemetry.request_id(),
+            writes_at_once=is_whole,
         )
         upload = announced.upload
     else:
@@ -151,10 +164,12 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
     _note_opened(upload)
     if length_bytes == 0:
         upload = await _close_empty(upload, principal, opened)
+    elif is_whole:
+        upload = await receive_whole(request, announced, opened)
     elif has_body:
         sent = Sent(0, body_bytes, check=check)
         upload = await receive_bytes(request, upload.upload_id, sent, opened, principal)
-    headers = {"Location": f"{opened.base_url}/files/{upload.upload_id}"}
+    headers = {"Location": f"{opened.base_url}/files/{upload.upload_id}"} | name_clip(upload)
     if brings_bytes or length_bytes == 0:
         headers["Upload-Offset"] = str(upload.offset_bytes)
     return Response(status_code=201, headers=headers | _expiry(upload))
@@ -179,6 +194,7 @@ async def _post_final(
         request.headers.get("upload-metadata"),
         await opened.authenticator.station_of(principal),
         pool=opened.pool,
+        directory=opened.directory,
         rules=opened.rules,
         now=opened.now,
         request_id=telemetry.request_id(),
@@ -196,7 +212,8 @@ async def _post_final(
     )
     # The partials are durable and stay until they are joined, so this holds either way.
     location = f"{opened.base_url}/files/{upload.upload_id}"
-    return Response(status_code=201, headers={"Location": location} | _expiry(upload))
+    headers = {"Location": location} | name_clip(upload) | _expiry(upload)
+    return Response(status_code=201, headers=headers)
 
 
 @router.head(
@@ -238,7 +255,7 @@ async def head_upload(
         headers["Upload-Metadata"] = upload.tus_metadata
     if upload.concat:
         headers[UPLOAD_CONCAT] = upload.concat
-    return Response(status_code=200, headers=headers | _expiry(upload))
+    return Response(status_code=200, headers=headers | name_clip(upload) | _expiry(upload))
 
 
 @router.patch(
@@ -353,6 +370,11 @@ def refuse_gone(upload: Upload, opened: Resources) -> None:
     may_expire = upload.state == "open" or upload.kind == "partial"
     if may_expire and upload.expires_at <= opened.now():
         raise UploadGone(upload.upload_id, "expired")
+
+
+def name_clip(upload: Upload) -> dict[str, str]:
+    """Return the field that names an upload's clip; its receipt is `/v1/clips/{id}/receipt`."""
+    return {} if upload.clip_id is None else {CLIP_ID: str(upload.clip_id)}
 
 
 def find_check(request: Request) -> BodyCheck | None:

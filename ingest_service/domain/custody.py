@@ -14,9 +14,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
-import rfc8785
-
 from ingest_service import VERSION
+from ingest_service.domain.canonical import dump_canonical
 from ingest_service.domain.ids import make_id
 from ingest_service.domain.principal import Principal
 
@@ -149,7 +148,7 @@ def _make_event(
 ) -> CustodyEvent:
     event_id = make_id(now)
     actor = happening.actor
-    leaf = rfc8785.dumps(
+    leaf = dump_canonical(
         {
             "schema_version": SCHEMA_VERSION,
             "event_id": str(event_id),

@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 from uuid import UUID
 
+from ingest_service.domain.custody import ChainHead
+
 MIB: Final = 1024 * 1024
 # S3 numbers parts 1..10,000. Each grid index owns four numbers, so that a stale writer's part
 # lands under a number that the present writer does not complete with.
@@ -100,6 +102,19 @@ class UploadRules:
     take_over_wait_s: float
     body_stall_timeout_s: float
     finish_wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sealable:
+    """An upload and what a seal must know of its clip.
+
+    chain  where the clip's chain of custody ended when this was read
+    """
+
+    upload: Upload
+    chain: ChainHead
+    device_serial: str
+    sha256_device: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,32 +1,16 @@
 """Clips in Postgres: announced once, changed only together with a custody event."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from ingest_service.domain.clip import Clip
-from ingest_service.domain.custody import CustodyEvent
+from ingest_service.domain.custody import ChainHead, CustodyEvent
+from ingest_service.domain.seal import Seal
 from ingest_service.domain.upload import Upload
 from ingest_service.ledger.connection import Connection
 from ingest_service.ledger.custody import make_links
-from schemas.announcement import ClipState
-
-FIND_KNOWN: Final = """
-    SELECT kind, entry_id
-      FROM directory_entries
-     WHERE (kind, entry_id) IN (('device', $1), ('officer', $2), ('category', $3))
-"""
-
-
-async def find_known(
-    connection: Connection, device_serial: str, officer_id: str | None, category: str | None
-) -> set[tuple[str, str]]:
-    """Return which of device, officer and category the directory knows, as (kind, id) pairs."""
-    rows = await connection.fetch(FIND_KNOWN, device_serial, officer_id, category)
-    return {(row["kind"], row["entry_id"]) for row in rows}
-
 
 # One statement: the clip, its first event and the plan of its upload, or nothing at all when the
 # identity is taken. Nothing is in the vault yet, so nothing there is unknown to the ledger.
@@ -47,9 +31,9 @@ INSERT_CLIP: Final = """
     ), upload AS (
         INSERT INTO uploads (
             upload_id, clip_id, station_id, length_bytes, part_bytes, tus_metadata, opened_at,
-            expires_at, surface, kind, concat, partial_ids, is_ietf)
+            expires_at, surface, kind, concat, partial_ids, is_ietf, sweep_after)
         SELECT upload_id, clip_id, station_id, size_bytes, $28, $29, announced_at, $30, $32, $33,
-               $34, $35, $36
+               $34, $35, $36, CASE WHEN $37 THEN now() + interval '5 minutes' END
           FROM head
     )
     INSERT INTO custody_events (
@@ -62,9 +46,18 @@ INSERT_CLIP: Final = """
 
 
 async def insert_clip(
-    connection: Connection, clip: Clip, upload: Upload, events: Sequence[CustodyEvent]
+    connection: Connection,
+    clip: Clip,
+    upload: Upload,
+    events: Sequence[CustodyEvent],
+    *,
+    writes_at_once: bool = False,
 ) -> bool:
-    """Record a new clip, the plan of its upload and its first events; False: identity taken."""
+    """Record a new clip, the plan of its upload and its first events; False: identity taken.
+
+    writes_at_once  the opening request stores the clip without a lease: unless it seals the clip
+                    too, the sweep looks for what it may have left
+    """
     rows = await connection.fetch(
         INSERT_CLIP,
         clip.clip_id,
@@ -103,6 +96,7 @@ async def insert_clip(
         upload.concat,
         upload.partial_ids,
         upload.is_ietf,
+        writes_at_once,
     )
     return bool(rows)
 
@@ -222,21 +216,6 @@ async def reopen_clip(
     return bool(rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
-    """What is known of a clip when nothing more can be written to it."""
-
-    state: ClipState
-    sealed_at: datetime
-    size_bytes: int
-    sha256: bytes | None
-    bucket: str
-    object_key: str
-    object_version: str | None
-    manifest: dict[str, Any]
-    quarantine_reason: str | None
-
-
 # Clip, upload, events and the folding of part rows: one statement, so that no reader ever sees a
 # sealed clip without its manifest and no crash leaves one.
 SEAL_CLIP: Final = """
@@ -302,6 +281,100 @@ async def seal_clip(
         seal.manifest,
         seal.quarantine_reason,
         make_links(events),
+    )
+    return bool(rows)
+
+
+# A clip of one part needs no finishing: its part is counted and the clip sealed by one statement.
+# The upload is locked first, so that a newcomer (another epoch) or an end of it is seen here.
+SEAL_WHOLE: Final = """
+    WITH held AS (
+        SELECT upload_id
+          FROM uploads
+         WHERE upload_id = $3
+           AND epoch = $14
+           AND offset_bytes = $15
+           AND state = 'open'
+           AND surface IN ('undecided', $16)
+           FOR UPDATE
+    ), head AS (
+        UPDATE clips
+           SET state = $4,
+               sealed_at = $5,
+               size_bytes = $6,
+               sha256 = $7,
+               bucket = $8,
+               object_key = $9,
+               object_version = $10,
+               manifest = $11,
+               quarantine_reason = $12,
+               event_count = event_count + cardinality($13::custody_link[]),
+               last_leaf_hash = (($13::custody_link[])[cardinality($13::custody_link[])]).leaf_hash
+          FROM held
+         WHERE clips.clip_id = $1
+           AND clips.event_count = $2
+           AND clips.upload_id = held.upload_id
+           AND clips.state = 'receiving'
+     RETURNING clips.clip_id
+    ), finished AS (
+        UPDATE uploads
+           SET state = 'finished',
+               surface = $16,
+               offset_bytes = length_bytes,
+               hashed_bytes = length_bytes,
+               sha256_state = NULL,
+               leased_by = NULL,
+               sweep_after = CASE WHEN $17 THEN now() + interval '5 minutes'
+                                  WHEN $18 THEN NULL ELSE sweep_after END
+          FROM head
+         WHERE uploads.upload_id = $3
+    ), folded AS (
+        DELETE FROM parts USING head WHERE parts.upload_id = $3
+    )
+    INSERT INTO custody_events (
+        event_id, clip_id, clip_seq, type, recorded_at, actor_kind, actor_id, device_serial,
+        leaf, leaf_hash)
+    SELECT link.*
+      FROM head, unnest($13::custody_link[]) AS link
+ RETURNING event_id
+"""
+
+
+async def seal_whole(
+    connection: Connection,
+    head: ChainHead,
+    upload: Upload,
+    seal: Seal,
+    events: Sequence[CustodyEvent],
+    *,
+    surface: str,
+    has_leftovers: bool,
+    was_sole_writer: bool,
+) -> bool:
+    """Count an upload's only part and seal (or quarantine) its clip; False: either changed.
+
+    was_sole_writer  nobody else ever wrote to the upload: there is nothing more to sweep
+    """
+    rows = await connection.fetch(
+        SEAL_WHOLE,
+        head.clip_id,
+        head.event_count,
+        upload.upload_id,
+        seal.state,
+        seal.sealed_at,
+        seal.size_bytes,
+        seal.sha256,
+        seal.bucket,
+        seal.object_key,
+        seal.object_version,
+        seal.manifest,
+        seal.quarantine_reason,
+        make_links(events),
+        upload.epoch,
+        upload.offset_bytes,
+        surface,
+        has_leftovers,
+        was_sole_writer,
     )
     return bool(rows)
 

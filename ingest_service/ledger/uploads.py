@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from ingest_service.domain.upload import Part, Tail, Upload
+from ingest_service.domain.custody import ChainHead
+from ingest_service.domain.upload import Part, Sealable, Tail, Upload
 from ingest_service.ledger.connection import Connection
 
 # The channel on which a newcomer asks the holder of a lease, in whatever process, to stop reading.
@@ -326,7 +327,8 @@ CLAIM_CHUNK: Final = """
         SELECT uploads.upload_id, uploads.clip_id, uploads.station_id, surface, uploads.state,
                length_bytes, part_bytes, offset_bytes, hashed_bytes, sha256_state, epoch,
                leased_by, multipart_key, multipart_id, tus_metadata, expires_at, kind,
-           concat, partial_ids, is_ietf
+               concat, partial_ids, is_ietf, clips.device_serial, clips.sha256_device,
+               clips.event_count, clips.last_leaf_hash
           FROM clips
           JOIN uploads ON uploads.upload_id = clips.upload_id
          WHERE clips.clip_id = $1
@@ -349,8 +351,8 @@ CLAIM_CHUNK: Final = """
     )
     SELECT upload.upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes,
            offset_bytes, hashed_bytes, sha256_state, epoch, leased_by, multipart_key,
-           multipart_id, tus_metadata, expires_at, kind,
-           concat, partial_ids, is_ietf, claim.attempt
+           multipart_id, tus_metadata, expires_at, kind, concat, partial_ids, is_ietf,
+           device_serial, sha256_device, event_count, last_leaf_hash, claim.attempt
       FROM upload, claim
 """
 
@@ -362,8 +364,8 @@ async def claim_chunk(
     index: int,
     length_bytes: int,
     sha256: bytes,
-) -> tuple[Upload, int] | None:
-    """Claim a chunk index for this digest: the upload and the number of this attempt.
+) -> tuple[Sealable, int] | None:
+    """Claim a chunk index for this digest: the upload and the number of this attempt, from 1.
 
     None when the chunk does not fit the plan, is stored already, or the upload is not this
     station's or not open: `find_clip_upload` and `find_stored_digest` tell which.
@@ -373,7 +375,7 @@ async def claim_chunk(
         return None
     fields: dict[str, Any] = dict(row)
     attempt: int = fields.pop("attempt")
-    return Upload(**fields), attempt
+    return _make_sealable(fields), attempt
 
 
 # A sealed clip's part rows are folded into its manifest: the digests are found in either place.
@@ -531,6 +533,60 @@ async def close_upload(
     """
     row = await connection.fetchrow(CLOSE_UPLOAD, clip_id, station_id, surface, claim_s)
     return None if row is None else Upload(**row)
+
+
+# Only what one statement can seal: all of the clip lies in its only part.
+FIND_WHOLE: Final = """
+    SELECT uploads.upload_id, uploads.clip_id, uploads.station_id, surface, uploads.state,
+           uploads.length_bytes, part_bytes, offset_bytes, hashed_bytes, sha256_state, epoch,
+           leased_by, multipart_key, multipart_id, tus_metadata, expires_at, kind, concat,
+           partial_ids, is_ietf, clips.device_serial, clips.sha256_device, clips.event_count,
+           clips.last_leaf_hash, parts.sha256, parts.etag, parts.object_key, parts.object_version
+      FROM clips
+      JOIN uploads ON uploads.upload_id = clips.upload_id
+      JOIN parts ON parts.upload_id = uploads.upload_id
+     WHERE clips.clip_id = $1
+       AND clips.state = 'receiving'
+       AND uploads.station_id = $2
+       AND uploads.state = 'open'
+       AND uploads.surface IN ('undecided', 'native')
+       AND uploads.length_bytes <= uploads.part_bytes
+       AND uploads.offset_bytes = uploads.length_bytes
+       AND uploads.hashed_bytes = uploads.length_bytes
+       AND parts.part_index = 0
+       AND parts.object_key IS NOT NULL
+       AND parts.etag IS NOT NULL
+"""
+
+
+async def find_whole(
+    connection: Connection, clip_id: UUID, station_id: str
+) -> tuple[Sealable, Part] | None:
+    """Return a station's clip if it can be sealed by one statement, else None."""
+    row = await connection.fetchrow(FIND_WHOLE, clip_id, station_id)
+    if row is None:
+        return None
+    fields: dict[str, Any] = dict(row)
+    part = Part(
+        0,
+        0,
+        fields["length_bytes"],
+        fields.pop("sha256"),
+        fields.pop("etag"),
+        fields.pop("object_key"),
+        fields.pop("object_version"),
+    )
+    return _make_sealable(fields), part
+
+
+def _make_sealable(fields: dict[str, Any]) -> Sealable:
+    """Take the clip's columns out of a row; the rest is the upload's."""
+    return Sealable(
+        chain=ChainHead(fields["clip_id"], fields.pop("event_count"), fields.pop("last_leaf_hash")),
+        device_serial=fields.pop("device_serial"),
+        sha256_device=fields.pop("sha256_device"),
+        upload=Upload(**fields),
+    )
 
 
 # A driver before this one died or failed: what it stored may lie in the vault a second time.

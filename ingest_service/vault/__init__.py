@@ -12,11 +12,13 @@ class StoredObject:
     size_bytes  length of the stored object, when the store said so
     etag        the store's tag, without quotes
     version     version id; None in a bucket without versions
+    was_retried it took more than one request, so that another version of it may exist
     """
 
     etag: str
     version: str | None
     size_bytes: int | None = None
+    was_retried: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,11 +100,14 @@ class S3Vault:
 
     async def put_object(self, key: str, body: Body) -> StoredObject:
         """Store one object; see `Vault.put_object`."""
+        was_tried = False
 
         async def send() -> StoredObject:
+            nonlocal was_tried
+            was_retried, was_tried = was_tried, True
             headers = await self._put(key, "", body)
             version = headers.get("x-amz-version-id")
-            return StoredObject(_read_etag(headers), version, body.length_bytes)
+            return StoredObject(_read_etag(headers), version, body.length_bytes, was_retried)
 
         stored = await self._retrying(send, lambda: body.may_replay)
         await self._probe_if_unknown()

@@ -114,14 +114,14 @@ async def measure(stack: Stack, big_gib: float, small_clips: int) -> dict[str, f
     await asyncio.sleep(_IDLE_S)
     idle = _less(await _look(stack), before)
     run = secrets.token_hex(4)
-    await run_small(stack, f"{run}-warm", 100, 16, lambda _amount: None)
+    await run_small(stack, f"{run}-warm", 100, 16, lambda _amount: None, "small")
 
     async def make(name: str) -> Run:
         began = await _look(stack)
         if name == "big":
             seen = await run_big(stack, run, int(big_gib * GIB), lambda _amount: None)
         else:
-            seen = await run_small(stack, run, small_clips, 16, lambda _amount: None)
+            seen = await run_small(stack, run, small_clips, 16, lambda _amount: None, "small")
         gained = _less(await _look(stack), began)
         return Run(
             seen, {k: v - idle[k] * gained["at_s"] / idle["at_s"] for k, v in gained.items()}
@@ -158,7 +158,7 @@ async def measure_store(stack: Stack, big_gib: float, small_clips: int) -> dict[
         if name == "big":
             seen = await run_big(seaweed, run, int(big_gib * GIB), lambda _amount: None)
         else:
-            seen = await run_small(seaweed, run, small_clips, 16, lambda _amount: None)
+            seen = await run_small(seaweed, run, small_clips, 16, lambda _amount: None, "small")
         totals.append(stack.cpu_s("seaweed") - before_s)
         sizes.append((seen.gib, float(seen.clips)))
     per_gib, per_clip = split(totals[0], totals[1], sizes[0], sizes[1])

@@ -18,14 +18,17 @@ from ingest_service.actions.open_upload import open_upload
 from ingest_service.actions.read_back_clip import read_back_clip
 from ingest_service.actions.seal_upload import seal_upload
 from ingest_service.actions.store_chunk import Chunk, StoredChunk, store_chunk
+from ingest_service.actions.store_whole import store_whole
 from ingest_service.actions.take_upload import Holders, settle_upload
 from ingest_service.domain.bytestream import Disconnected, ReplayBudget
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.custody import Actor, Happening, chain_events
+from ingest_service.domain.seal import SealedFacts
 from ingest_service.domain.upload import Upload, UploadRules
 from ingest_service.ledger import clips, uploads
 from ingest_service.ledger.connection import Pool, reading, writing
 from ingest_service.ledger.custody import append_events
+from ingest_service.ledger.directory import Directory
 from ingest_service.ledger.stations import Station
 from ingest_service.vault import Body, StoredObject, StoredPart
 from schemas.announcement import Announcement
@@ -289,6 +292,7 @@ class Process:
         self.vault: Any = MortalVault(vault, self.mortality)
         self.holders = Holders(name)
         self.budget = ReplayBudget(replay_bytes_max)
+        self.directory = Directory(fresh_s=0)
         self.rules = rules
         self.now = now or Clock()
 
@@ -301,6 +305,7 @@ class Process:
             raw,
             station,
             pool=self.pool,
+            directory=self.directory,
             rules=self.rules,
             now=self.now,
         )
@@ -309,7 +314,13 @@ class Process:
         self, length_bytes: int, metadata: str | None = None, station: Station = DOCK
     ) -> Announced:
         return await open_upload(
-            length_bytes, metadata, station, pool=self.pool, rules=self.rules, now=self.now
+            length_bytes,
+            metadata,
+            station,
+            pool=self.pool,
+            directory=self.directory,
+            rules=self.rules,
+            now=self.now,
         )
 
     async def append(
@@ -361,6 +372,7 @@ class Process:
         sha256: bytes | None = None,
         feed: Feed | None = None,
         station: Station = DOCK,
+        seals: bool = False,
     ) -> StoredChunk:
         chunk = Chunk(index, len(data), sha256 or hashlib.sha256(data).digest())
         return await store_chunk(
@@ -373,9 +385,35 @@ class Process:
             budget=self.budget,
             rules=self.rules,
             now=self.now,
+            seals=seals,
         )
 
-    async def seal(self, clip_id: UUID, station: Station = DOCK) -> Clip:
+    async def open_whole(self, length_bytes: int) -> Announced:
+        """Open an upload whose bytes come with it."""
+        return await open_upload(
+            length_bytes,
+            None,
+            DOCK,
+            pool=self.pool,
+            directory=self.directory,
+            rules=self.rules,
+            now=self.now,
+            writes_at_once=True,
+        )
+
+    async def store_whole(self, announced: Announced, feed: Feed) -> Upload:
+        return await store_whole(
+            announced,
+            feed,
+            pool=self.pool,
+            vault=self.vault,
+            holders=self.holders,
+            budget=self.budget,
+            rules=self.rules,
+            now=self.now,
+        )
+
+    async def seal(self, clip_id: UUID, station: Station = DOCK) -> SealedFacts:
         return await seal_upload(
             clip_id,
             station.station_id,
@@ -529,5 +567,5 @@ def read_version(vault: MemoryVault, key: str, version: str | None) -> bytes:
     return found.data
 
 
-def read_object(vault: MemoryVault, clip: Clip) -> bytes:
+def read_object(vault: MemoryVault, clip: Clip | SealedFacts) -> bytes:
     return read_version(vault, clip.object_key or "", clip.object_version)

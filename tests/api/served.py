@@ -41,6 +41,7 @@ from ingest_service.domain.token import (
 from ingest_service.domain.upload import UploadRules
 from ingest_service.keyring import open_keyring
 from ingest_service.ledger.connection import open_pool, reading
+from ingest_service.ledger.directory import Directory
 from ingest_service.ledger.interrupts import listening
 from ingest_service.ledger.stations import Station
 from ingest_service.resources import JobRules, Resources
@@ -166,6 +167,7 @@ class Served:
         )
         return Resources(
             pool=pool,
+            directory=Directory(fresh_s=0),
             vault=self.vault,
             signer=open_local_signer(self._folder / "signing.pem", "ingest.test/custody"),
             authenticator=Authenticator(

@@ -42,6 +42,7 @@ async def test_a_chunk_is_stored_and_counted(served, dock):
         "index": 0,
         "size_bytes": PART_BYTES,
         "received_bytes": PART_BYTES,
+        "sealed": None,
     }
 
 
@@ -423,3 +424,52 @@ async def test_progress_moves_the_expiry(served, dock):
     again = (await dock.http.post("/v1/clips", json=body)).json()
     assert again["expires_at"] > first["expires_at"]
     assert again["expires_at"] > later.isoformat()
+
+
+# --- the seal with the last chunk --------------------------------------------------------
+
+
+async def seal_with(dock, clip_id, index, data):
+    return await dock.http.post(
+        f"/v1/clips/{clip_id}/chunks/{index}?seal=true",
+        content=data,
+        headers={**OCTETS, "Content-Digest": digest_of(data)},
+    )
+
+
+async def test_the_only_chunk_seals_the_clip_where_it_says_so(dock):
+    plan = await dock.announce(10)
+
+    response = await seal_with(dock, plan["clip_id"], 0, b"x" * 10)
+
+    assert response.status_code == 201
+    assert response.json()["sealed"] == (await dock.seal(plan["clip_id"])).json()
+    assert response.json()["sealed"]["state"] == "sealed"
+
+
+async def test_the_last_of_several_chunks_seals_the_clip_too(dock):
+    plan = await dock.announce(PART_BYTES + 1)
+
+    first = await seal_with(dock, plan["clip_id"], 0, CHUNK)
+    last = await seal_with(dock, plan["clip_id"], 1, b"x")
+
+    assert first.json()["sealed"] is None
+    assert last.json()["sealed"]["state"] == "sealed"
+
+
+async def test_a_repeat_of_the_sealing_chunk_is_told_the_seal(dock):
+    plan = await dock.announce(10)
+    first = await seal_with(dock, plan["clip_id"], 0, b"x" * 10)
+
+    again = await seal_with(dock, plan["clip_id"], 0, b"x" * 10)
+
+    assert (again.status_code, again.json()["sealed"]) == (200, first.json()["sealed"])
+
+
+async def test_a_clip_with_a_hole_is_not_sealed(dock):
+    plan = await dock.announce(PART_BYTES + 1)
+
+    response = await seal_with(dock, plan["clip_id"], 1, b"x")
+
+    assert (response.status_code, response.json()["sealed"]) == (201, None)
+    assert (await missing(dock, plan["clip_id"]))["missing"] == [[0, 0]]

@@ -273,6 +273,31 @@ async def test_d04_a_shorter_body_goes_on_by_patch(dock):
     assert (await dock.append(path, 4, b"567890")).headers["upload-offset"] == "10"
 
 
+async def test_a_creation_names_the_clip_whose_receipt_is_to_be_asked_for(served, dock):
+    response = await dock.http.post(
+        "/files", headers={**APPEND, "Upload-Length": "4"}, content=b"1234"
+    )
+    clip_id = response.headers["ingest-clip-id"]
+
+    assert await served.read_back(clip_id) == "secured"
+    pending = await dock.http.get(f"/v1/clips/{clip_id}/receipt")
+    assert (pending.status_code, pending.json()["state"]) == (202, "secured")
+
+
+async def test_a_body_without_lengths_opens_an_upload_that_goes_on(dock):
+    """Nothing says how long it is: it is not taken for a whole clip."""
+
+    async def body():
+        yield b"1234"
+
+    headers = {**APPEND, "Upload-Defer-Length": "1"}
+    response = await dock.http.post("/files", headers=headers, content=body())
+
+    assert response.headers["upload-offset"] == "4"
+    path = httpx.URL(response.headers["location"]).path
+    assert (await dock.append(path, 4, b"56")).headers["upload-offset"] == "6"
+
+
 async def test_d04_a_cut_in_the_body_keeps_the_prefix(served, dock):
     headers = {
         **dock.authorization,

@@ -213,7 +213,8 @@ async def native(connection):
 
 
 async def claim(connection, *, index=0, length=32, sha256=HASH, station="dock-1"):
-    return await uploads.claim_chunk(connection, CLIP_ID, station, index, length, sha256)
+    claimed = await uploads.claim_chunk(connection, CLIP_ID, station, index, length, sha256)
+    return None if claimed is None else (claimed[0].upload, claimed[1])
 
 
 async def record(connection, upload, *, index=0, length=32, sha256=HASH, state=b"state"):
