@@ -11,7 +11,7 @@ LOAD_ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench load compare capacity lock protocol schema
+.PHONY: help install run demo test check bench load compare capacity lock protocol schema page
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -55,3 +55,6 @@ protocol: install ## which line of the upload protocols holds, was decided, or f
 schema: install ## remake schemas/ledger.sql and schemas/openapi.json
 	@$(BIN)/python -m ingest_service.dev.schema > schemas/ledger.sql
 	@$(BIN)/python -m ingest_service openapi > schemas/openapi.json
+
+page: ## remake the bundle of Uppy for /upload (needs Node and npm)
+	@sh web/uppy/build.sh

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from ingest_service import VERSION
-from ingest_service.api import chunks, clips, health, log, tus
+from ingest_service.api import chunks, clips, health, log, tus, upload_page
 from ingest_service.api.middleware import ObserveRequests
 from ingest_service.api.problems import add_problem_handlers
 from ingest_service.api.tus_gate import TusGate
@@ -57,7 +57,7 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     add_problem_handlers(app)
-    for module in (chunks, clips, tus, log, health):
+    for module in (chunks, clips, tus, log, health, upload_page):
         app.include_router(module.router)
     app.add_middleware(TusGate)
     app.add_middleware(ObserveRequests)

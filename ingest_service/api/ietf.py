@@ -19,6 +19,7 @@ from ingest_service.api.receiving import (
     body_length,
     content_type,
     find_trailer,
+    name_clip,
     parse_id,
     receive_bytes,
 )
@@ -235,6 +236,7 @@ def _limits(interop: Interop, upload: Upload, opened: Resources) -> dict[str, st
 
 def _state(interop: Interop, upload: Upload, *, is_complete: bool) -> dict[str, str]:
     return {
+        **name_clip(upload),
         UPLOAD_OFFSET: str(upload.offset_bytes),
         interop.complete_field: format_boolean(is_complete is not interop.is_inverted),
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from fastapi import Request
@@ -28,6 +29,8 @@ from ingest_service.errors import (
     UploadNotFound,
 )
 from ingest_service.resources import Resources
+
+CLIP_ID: Final = "Ingest-Clip-Id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,11 @@ async def finish(upload_id: UUID, opened: Resources) -> Upload:
         raise StoredBytesLost(reason)
     telemetry.UPLOADS_FINISHED.inc()
     return upload
+
+
+def name_clip(upload: Upload) -> dict[str, str]:
+    """Return the field that names an upload's clip; its receipt is `/v1/clips/{id}/receipt`."""
+    return {} if upload.clip_id is None else {CLIP_ID: str(upload.clip_id)}
 
 
 def content_type(request: Request) -> str:

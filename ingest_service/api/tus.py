@@ -26,6 +26,7 @@ from ingest_service.api.receiving import (
     content_type,
     find_trailer,
     finish,
+    name_clip,
     parse_id,
     receive_bytes,
     receive_whole,
@@ -66,7 +67,6 @@ EXTENSIONS: Final = (
 APPEND_TYPE: Final = "application/offset+octet-stream"
 UPLOAD_LENGTH: Final = "Upload-Length"
 DEFER_LENGTH: Final = "Upload-Defer-Length"
-CLIP_ID: Final = "Ingest-Clip-Id"
 
 Station = Annotated[Principal, Depends(Granted(UPLOAD))]
 _NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
@@ -172,7 +172,7 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
     headers = {"Location": f"{opened.base_url}/files/{upload.upload_id}"} | name_clip(upload)
     if brings_bytes or length_bytes == 0:
         headers["Upload-Offset"] = str(upload.offset_bytes)
-    return Response(status_code=201, headers=headers | _expiry(upload))
+    return Response(status_code=201, headers=headers | name_clip(upload) | _expiry(upload))
 
 
 async def _post_final(
@@ -289,7 +289,7 @@ async def patch_upload(
         raise
     upload = await receive_bytes(request, found_id, sent, opened, principal)
     headers = {"Upload-Offset": str(upload.offset_bytes)}
-    return Response(status_code=204, headers=headers | _expiry(upload))
+    return Response(status_code=204, headers=headers | name_clip(upload) | _expiry(upload))
 
 
 def _read_append(request: Request) -> Sent:
@@ -370,11 +370,6 @@ def refuse_gone(upload: Upload, opened: Resources) -> None:
     may_expire = upload.state == "open" or upload.kind == "partial"
     if may_expire and upload.expires_at <= opened.now():
         raise UploadGone(upload.upload_id, "expired")
-
-
-def name_clip(upload: Upload) -> dict[str, str]:
-    """Return the field that names an upload's clip; its receipt is `/v1/clips/{id}/receipt`."""
-    return {} if upload.clip_id is None else {CLIP_ID: str(upload.clip_id)}
 
 
 def find_check(request: Request) -> BodyCheck | None:

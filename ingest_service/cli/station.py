@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -17,7 +18,12 @@ from ingest_service.actions.register_station import register_station
 from ingest_service.actions.register_station_key import register_station_key
 from ingest_service.actions.revoke_station_key import revoke_station_key
 from ingest_service.cli.startup import EXIT_FAILED, EXIT_USAGE, complain
-from ingest_service.domain.token import read_key_file
+from ingest_service.domain.clock import utc_now
+from ingest_service.domain.token import (
+    import_signing_key,
+    read_key_file,
+    sign_station_token,
+)
 from ingest_service.errors import IngestError, InvalidRequest
 from ingest_service.ledger.connection import Pool, open_pool
 from ingest_service.ledger.stations import Station, StationKey
@@ -27,6 +33,8 @@ Result = TypeVar("Result")
 
 _STATEMENT_TIMEOUT_S: Final = 10
 _KEY_FILE_BYTES_MAX: Final = 64 * 1024
+# The longest that the service takes unless it is told otherwise.
+_TOKEN_MINUTES: Final = 60
 _HEADINGS: Final = ("station", "site", "borough", "key", "registered", "revoked")
 
 station_app = typer.Typer(
@@ -118,6 +126,30 @@ def revoke_key(
     _show_key(key, as_json=as_json)
 
 
+@station_app.command()
+def token(
+    station_id: StationArgument,
+    key_file: Annotated[Path, typer.Option(help="The station's private key (PEM).")],
+    *,
+    minutes: Annotated[
+        int, typer.Option(min=1, max=24 * 60, help="How long it is good for.")
+    ] = _TOKEN_MINUTES,
+) -> None:
+    """Print a token of the station, for a person who uploads by hand on the page /upload.
+
+    The service takes none that lives longer than INGEST_STATION_TOKEN_LIFETIME_MAX_S. Example:
+
+        ingest station token dock-1 --key-file dock-1.pem
+    """
+    try:
+        key = import_signing_key(_read_file(key_file))
+    except InvalidRequest as error:
+        complain(f"{key_file}: {error}")
+        raise typer.Exit(EXIT_USAGE) from error
+    lifetime = timedelta(minutes=minutes)
+    typer.echo(sign_station_token(key, station_id, now=utc_now(), lifetime=lifetime))
+
+
 @station_app.command("list")
 def show_stations(
     *, dsn: DsnOption = None, dev: DevOption = None, as_json: JsonOption = False
@@ -166,13 +198,18 @@ def _make_key(path: Path) -> None:
         raise typer.Exit(EXIT_USAGE) from error
 
 
-def _read_key(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return read_key_file(file.read(_KEY_FILE_BYTES_MAX))
+            return file.read(_KEY_FILE_BYTES_MAX)
     except OSError as error:
         complain(f"cannot read {path}: {error.strerror}")
         raise typer.Exit(EXIT_USAGE) from error
+
+
+def _read_key(path: Path) -> dict[str, Any]:
+    try:
+        return read_key_file(_read_file(path))
     except InvalidRequest as error:
         complain(f"{path}: {error}")
         raise typer.Exit(EXIT_USAGE) from error

@@ -19,7 +19,7 @@ OPERATIONS = [
     for path, operations in DESCRIPTION["paths"].items()
     for method in operations
 ]
-PUBLIC = ("/livez", "/readyz", "/log/")
+PUBLIC = ("/livez", "/readyz", "/log/", "/upload")
 
 
 def operation(path, method):

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ingest_service.cli.station import station_app
-from ingest_service.domain.token import import_signing_key, make_private_key
+from ingest_service.domain.token import import_signing_key, make_private_key, verify_token
 from ingest_service.ledger.connection import open_pool, reading
 from ingest_service.ledger.stations import find_station_key
 
@@ -146,3 +146,24 @@ def test_a_ledger_that_does_not_answer_is_named(ingest):
 
     assert "ledger is not answering" in ran.stderr
     assert "secret" not in ran.output
+
+
+def test_a_token_for_the_upload_page_is_one_of_the_station(ingest, key_file):
+    ran = ingest("token", "dock-1", "--key-file", str(key_file), "--minutes", "30")
+
+    key = import_signing_key(key_file.read_bytes()).verifying_key
+    claims = verify_token(ran.stdout.strip(), key)
+    assert (claims["iss"], claims["sub"], claims["exp"] - claims["iat"]) == (
+        "dock-1",
+        "dock-1",
+        1800,
+    )
+
+
+def test_no_token_is_made_of_a_public_key(ingest, key_file, tmp_path):
+    public = tmp_path / "public.jwk"
+    jwk = import_signing_key(key_file.read_bytes()).verifying_key.public_jwk
+    public.write_text(json.dumps(jwk))
+
+    ran = ingest("token", "dock-1", "--key-file", str(public), status=2)
+    assert "public key" in ran.output

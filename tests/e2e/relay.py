@@ -15,7 +15,8 @@ Fault = Literal["cut", "hold", "garble"]
 class Relay:
     """Passes bytes on, until the fault that a test asked for.
 
-    broken   set when the fault happened
+    broken    set when the fault happened
+    bytes_s   how fast bytes go to the service; None: as fast as they come
     """
 
     def __init__(self) -> None:
@@ -25,6 +26,7 @@ class Relay:
         self._fault: Fault | None = None
         self._left_bytes = 0
         self.url = ""
+        self.bytes_s: int | None = None
         self.broken = asyncio.Event()
 
     def lead_to(self, url: str) -> None:
@@ -85,6 +87,8 @@ class Relay:
                     await self._break(fault, back, writer)
             back.write(block)
             await back.drain()
+            if self.bytes_s is not None:
+                await asyncio.sleep(len(block) / self.bytes_s)
 
     async def _break(
         self, fault: Fault, back: asyncio.StreamWriter, writer: asyncio.StreamWriter
