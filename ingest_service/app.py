@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from ingest_service import VERSION
 from ingest_service.api import chunks, clips, health, log, tus, upload_page
+from ingest_service.api.admission import Admission
 from ingest_service.api.middleware import ObserveRequests
 from ingest_service.api.problems import add_problem_handlers
 from ingest_service.api.tus_gate import TusGate
@@ -59,6 +60,8 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
     add_problem_handlers(app)
     for module in (chunks, clips, tus, log, health, upload_page):
         app.include_router(module.router)
+    # The last one is met first: also who is refused at the door gets an id and tus's own headers.
+    app.add_middleware(Admission)
     app.add_middleware(TusGate)
     app.add_middleware(ObserveRequests)
     return app

@@ -577,6 +577,22 @@ class LedgerUnavailable(Unavailable):
 
 
 @dataclass(eq=False)
+class LedgerBusy(LedgerUnavailable):
+    """Too many wait for the ledger already; nothing was asked of it, and nothing was waited for."""
+
+    title: ClassVar[str] = "The ledger is busy"
+    retry_after_s: int = 1
+
+
+@dataclass(eq=False)
+class Overloaded(Unavailable):
+    """This process has as much in work as it can finish in time; the request was not read."""
+
+    title: ClassVar[str] = "The service is busy"
+    retry_after_s: int
+
+
+@dataclass(eq=False)
 class ShuttingDown(Unavailable):
     """This process is going away; another takes the request."""
 

@@ -11,8 +11,10 @@ from datetime import timedelta
 from ingest_service.actions.identify_principal import Authenticator
 from ingest_service.actions.prove_log import PublishedHead
 from ingest_service.actions.take_upload import Holders
+from ingest_service.domain.admission import Door
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import Clock, utc_now
+from ingest_service.domain.read_back_lag import ReadBackLag
 from ingest_service.domain.token import TokenRules
 from ingest_service.domain.upload import UploadRules
 from ingest_service.keyring import open_keyring
@@ -38,6 +40,8 @@ class Resources:
     """What handlers and jobs work with.
 
     base_url  origin of every absolute URL that is handed out
+    door      lets requests in, or not
+    lag       how long docks wait for their receipts
     """
 
     pool: Pool
@@ -53,6 +57,8 @@ class Resources:
     base_url: str
     json_bytes_max: int
     worker_stale_after_s: float
+    door: Door
+    lag: ReadBackLag
     head: PublishedHead = field(default_factory=PublishedHead)
 
 
@@ -70,6 +76,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             settings.ledger_dsn.get_secret_value(),
             connections_max=settings.ledger_connections_max,
             statement_timeout_s=settings.ledger_statement_timeout_s,
+            wait_max_s=settings.ledger_wait_max_s,
         )
         stack.push_async_callback(close_pool, pool)
         vault = await stack.enter_async_context(
@@ -118,4 +125,6 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             base_url=settings.base_url,
             json_bytes_max=settings.json_bytes_max,
             worker_stale_after_s=settings.worker_stale_after_s,
+            door=Door(settings.requests_in_work_max, pressure=pool.line.pressure),
+            lag=ReadBackLag(),
         )

@@ -30,6 +30,13 @@ class Settings(BaseSettings):
     ledger_statement_timeout_s: float = Field(
         default=10, gt=0, le=600, description="A statement that takes longer is given up."
     )
+    ledger_wait_max_s: float = Field(
+        default=2,
+        gt=0,
+        le=60,
+        description="Who would wait longer for a connection is refused at once; new requests are "
+        "refused from a quarter of it on. A queue that is not served in time does harm only.",
+    )
     vault_endpoint: str = Field(description="URL of the S3-compatible storage.")
     vault_region: str = Field(default="us-east-1", description="Region used in signatures.")
     vault_bucket: str = Field(min_length=3, description="Bucket that holds the evidence.")
@@ -113,6 +120,14 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535, description="Port that `ingest serve` binds.")
     workers: int = Field(default=1, ge=1, le=64, description="API processes on this machine.")
     backlog: int = Field(default=4096, ge=1, description="Connections waiting to be accepted.")
+    requests_in_work_max: int = Field(
+        default=256,
+        ge=8,
+        le=100_000,
+        description="Requests per process that are worked on at once, those that wait for their "
+        "dock's bytes not counted. Announcements are refused from half of it on, receipts from "
+        "three quarters on, chunks and seals when it is full.",
+    )
     keep_alive_s: int = Field(default=75, ge=1, description="Idle connections are kept this long.")
     drain_timeout_s: int = Field(
         default=30, ge=1, description="After SIGTERM, uploads in flight may run this long."

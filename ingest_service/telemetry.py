@@ -42,6 +42,11 @@ REQUEST_SECONDS: Final = Histogram(
 PROBLEMS: Final = Counter(
     "ingest_problems_total", "Refusals, by the name at the end of their problem type.", ["problem"]
 )
+SHED: Final = Counter(
+    "ingest_requests_shed_total",
+    "Requests refused at the door because too much was in work, by what they wanted.",
+    ["kind"],
+)
 ACTIVE_BODIES: Final = Gauge(
     "ingest_active_bodies", "Request bodies on their way in.", multiprocess_mode="livesum"
 )

@@ -374,10 +374,13 @@ class Dock:
         return answer
 
     def _after(self, answer: Answer, pause_s: float) -> float:
-        """Return how long to wait: never less than asked, and never all docks at once."""
-        asked = answer.find_field("Retry-After") or "0"
-        asked_s = float(asked) if asked.isdigit() else 0.0
-        return max(asked_s, pause_s) * self.seeded.uniform(1.0, 1.5)
+        """Return how long to wait: as asked and up to a quarter more, as `ingest dock` does.
+
+        pause_s   where nothing was asked
+        """
+        asked = answer.find_field("Retry-After") or ""
+        wait_s = float(asked) if asked.isdigit() else pause_s
+        return wait_s * self.seeded.uniform(1.0, 1.25)
 
     def _backoff(self, attempt: int) -> float:
         longest_s = min(_BACKOFF_FIRST_S * 2**attempt, _BACKOFF_MAX_S)

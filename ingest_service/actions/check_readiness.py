@@ -83,11 +83,12 @@ class ReadinessCheck:
         return self._checks
 
     async def _check_database(self) -> None:
-        async with reading(self._pool) as connection:
+        # Overloaded is not dead: probes do not stand in line with docks.
+        async with reading(self._pool, is_urgent=True) as connection:
             await ask(connection)
 
     async def _check_migrations(self) -> None:
-        async with reading(self._pool) as connection:
+        async with reading(self._pool, is_urgent=True) as connection:
             pending = await find_pending_migrations(connection)
         if pending:
             message = f"run 'ingest migrate': not applied are {', '.join(pending)}"
@@ -97,7 +98,7 @@ class ReadinessCheck:
         await self._vault.check()
 
     async def _check_worker(self) -> None:
-        async with reading(self._pool) as connection:
+        async with reading(self._pool, is_urgent=True) as connection:
             silence_s = await find_worker_silence(connection)
         if silence_s is None:
             message = "no 'ingest work' has ever run here"
@@ -107,7 +108,7 @@ class ReadinessCheck:
             raise _NotReady(message)
 
     async def _check_custody_log(self) -> None:
-        async with reading(self._pool) as connection:
+        async with reading(self._pool, is_urgent=True) as connection:
             reason = await find_halt(connection)
         if reason is not None:
             message = f"nothing is sequenced: {reason}"

@@ -40,7 +40,7 @@ router = APIRouter(prefix="/v1", tags=["docks"], route_class=JsonRoute)
 
 Station = Annotated[Principal, Depends(Granted(UPLOAD))]
 OCTETS: Final = "application/octet-stream"
-_RECEIPT_RETRY_S: Final = "1"
+_SEAL_RETRY_S: Final = "1"
 # A receipt never goes bad: a later one is under a later checkpoint, that is all.
 _KEPT: Final = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Accept"}
 _BUSY = (errors.VaultUnavailable, errors.LedgerUnavailable, errors.ShuttingDown, errors.VaultFull)
@@ -301,7 +301,7 @@ async def post_seal(
     )
     if clip.state == "finishing":
         response.status_code = status.HTTP_202_ACCEPTED
-        response.headers["Retry-After"] = _RECEIPT_RETRY_S
+        response.headers["Retry-After"] = _SEAL_RETRY_S
     return _show_seal(clip, opened)
 
 
@@ -349,13 +349,17 @@ async def get_receipt(
         now=opened.now,
     )
     telemetry.add_fields(clip_id=str(clip_id), clip_state=clip.state)
+    moment = opened.now()
     if receipt is None:
+        retry_after_s = opened.lag.choose_wait(moment - (clip.sealed_at or moment))
         pending = PendingReceipt(clip_id=clip_id, state=clip.state)
         return JSONResponse(
             pending.model_dump(mode="json"),
             status.HTTP_202_ACCEPTED,
-            {"Retry-After": _RECEIPT_RETRY_S},
+            {"Retry-After": str(retry_after_s)},
         )
+    if clip.secured_at is not None and clip.sealed_at is not None:
+        opened.lag.note_secured(clip.secured_at - clip.sealed_at, moment - clip.secured_at)
     if prefers_text(request.headers):
         text = format_leaf_proof(receipt.leaf.encode(), receipt.proof)
         return PlainTextResponse(text, headers=_KEPT)

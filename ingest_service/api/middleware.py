@@ -29,6 +29,9 @@ _UNMATCHED: Final = "unmatched"
 _SURFACES: Final = {"files": "tus", "v1": "native", "log": "log"}
 # Probes come every few seconds; their lines would bury the others.
 _QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics"})
+# Thousands a second when it matters: they are counted, and one line tells of many.
+_SHED_OUTCOMES: Final = frozenset({"overloaded", "ledger-busy"})
+_SHED_LINE_EVERY_S: Final = 10.0
 _OK_OUTCOMES: Final = ((200, "informed"), (300, "ok"), (400, "redirected"))
 
 
@@ -69,6 +72,8 @@ class ObserveRequests:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._meters: dict[tuple[str, str], _Meters] = {}
+        self._shed_count = 0
+        self._shed_told_at = -_SHED_LINE_EVERY_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -122,6 +127,9 @@ class ObserveRequests:
         # Without an answer the process is going away, or the caller is.
         status = answer.status or CALLER_GONE
         meters.count(status, seconds)
+        if fields.get("outcome") in _SHED_OUTCOMES:
+            self._tell_shed(meters, fields)
+            return
         line = {
             "method": meters.method,
             "route": meters.route,
@@ -137,6 +145,19 @@ class ObserveRequests:
             _LOG.debug("request", **line)
         else:
             _LOG.info("request", **line)
+
+    def _tell_shed(self, meters: _Meters, fields: dict[str, object]) -> None:
+        self._shed_count += 1
+        now = perf_counter()
+        if now - self._shed_told_at >= _SHED_LINE_EVERY_S:
+            _LOG.warning(
+                "requests_shed",
+                count=self._shed_count,
+                outcome=fields["outcome"],
+                method=meters.method,
+                route=meters.route,
+            )
+            self._shed_count, self._shed_told_at = 0, now
 
     def _find_meters(self, route: str, method: str) -> _Meters:
         meters = self._meters.get((route, method))

@@ -108,6 +108,9 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.Unavailable: _RETRY_503,
     errors.VaultUnavailable: _RETRY_503,
     errors.LedgerUnavailable: _RETRY_503,
+    # These two know when there will be room.
+    errors.LedgerBusy: _RETRY_503,
+    errors.Overloaded: _RETRY_503,
     errors.ShuttingDown: _RETRY_503,
     # Space does not come back in seconds, and 507 tells docks apart from a busy moment.
     errors.VaultFull: HttpRow(507, "retry", (120, 600)),
@@ -172,6 +175,8 @@ def problem_response(
     )
     if variant is not None and variant.type_uri is not None:
         body["type"] = variant.type_uri
+    if isinstance(error, errors.Overloaded | errors.LedgerBusy):
+        headers = {"Retry-After": str(error.retry_after_s), **(headers or {})}
     return _respond(body, row, headers)
 
 
@@ -232,9 +237,17 @@ def _document_everywhere(schema: dict[str, Any]) -> None:
         "description": HTTPStatus(500).phrase,
         "content": {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA}},
     }
-    for operations in schema["paths"].values():
-        for operation in operations.values():
+    overloaded = documented(errors.Overloaded)[503]
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
             responses = operation["responses"]
+            if path.startswith(_MAY_BE_REFUSED) and method != "options":
+                refused = responses.setdefault("503", {**overloaded, "content": {}})
+                content = refused["content"].setdefault(MEDIA_TYPE, {"schema": _PROBLEM_SCHEMA})
+                content["examples"] = {
+                    **content.get("examples", {}),
+                    **overloaded["content"][MEDIA_TYPE]["examples"],
+                }
             responses.setdefault("500", surprise)
             if "application/json" in responses.get("422", {}).get("content", {}):
                 responses["422"] = invalid
@@ -245,6 +258,8 @@ def _phrase(status: int) -> str:
 
 
 _CHECKSUM_MISMATCH: Final = 460
+# The surfaces behind the door (api/admission.py).
+_MAY_BE_REFUSED: Final = ("/v1/", "/files", "/log/")
 _PROBLEM_SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
 
 

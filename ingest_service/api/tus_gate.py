@@ -36,6 +36,8 @@ _PREFLIGHT: Final = [
 ]
 _OVERRIDABLE: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"})
 _PRECONDITION_FAILED: Final = 412
+_LOCKED: Final = 423
+_UNAVAILABLE: Final = 503
 
 
 class TusGate:
@@ -60,6 +62,7 @@ class TusGate:
         is_bare = method != sent_method and "HEAD" in {method, sent_method}
 
         names = {name for name, _ in scope["headers"]}
+        is_tus = b"tus-resumable" in names
         cors = list(_CORS) if b"origin" in names else []
         if cors and method == "OPTIONS" and b"access-control-request-method" in names:
             cors += _PREFLIGHT
@@ -67,6 +70,9 @@ class TusGate:
         async def send_with_version(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = [*message.get("headers", ()), (b"tus-resumable", b"1.0.0"), *cors]
+                if message["status"] == _UNAVAILABLE and method == "HEAD" and is_tus:
+                    # By 503 (or 429) tus-js-client takes the upload for lost and opens another.
+                    message["status"] = _LOCKED
                 if message["status"] == _PRECONDITION_FAILED:
                     headers.append((b"tus-version", b"1.0.0"))
                 if is_bare:

@@ -4,19 +4,22 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
+from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
 
 from ingest_service.errors import LedgerUnavailable
+from ingest_service.ledger.line import Line
 
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 _CLOSE_TIMEOUT_S: Final = 5.0
-# Beyond this the queue for connections only grows: the caller is told to come back.
+# For those who were let into the line: Postgres has stopped answering meanwhile.
 _ACQUIRE_TIMEOUT_S: Final = 10.0
+# A connection is replaced after so many statements, for what a session may have gathered.
+_STATEMENTS_MAX: Final = 50_000
+WAIT_MAX_S: Final = 2.0
 
 # What asyncpg raises when the server, the network or the pool is the trouble, not the statement.
 _UNAVAILABLE = (
@@ -34,31 +37,96 @@ _UNAVAILABLE = (
 )
 
 
+class Pool(asyncpg.Pool):
+    """A pool of connections with a line of our own before it: asyncpg's knows no bound.
+
+    line   who waits
+    """
+
+    def __init__(self, dsn: str, *, max_size: int, line: Line, **options: Any) -> None:  # noqa: ANN401 - asyncpg's
+        super().__init__(
+            dsn,
+            max_size=max_size,
+            max_queries=_STATEMENTS_MAX,
+            loop=None,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
+            **options,
+        )
+        self.line = line
+
+    def acquire(self, *, timeout: float | None = None, is_urgent: bool = False) -> "_Turn":
+        """Return a context that lends a connection, after those who came before.
+
+        Raises (on entering):
+            LedgerBusy: too many wait already. An urgent caller goes first and is never refused.
+            TimeoutError: the turn did not come in `timeout` seconds.
+        """
+        return _Turn(self, timeout, is_urgent=is_urgent)
+
+
+class _Turn(PoolAcquireContext):
+    """One place in the line, and then one connection."""
+
+    __slots__ = ("_entered_at", "_is_urgent", "_line")
+
+    def __init__(self, pool: Pool, timeout: float | None, *, is_urgent: bool) -> None:
+        super().__init__(pool, timeout)
+        self._line = pool.line
+        self._is_urgent = is_urgent
+        self._entered_at = 0.0
+
+    async def __aenter__(self) -> Connection:
+        timeout_s = self.timeout or _ACQUIRE_TIMEOUT_S
+        self._entered_at = await self._line.enter(timeout_s=timeout_s, is_urgent=self._is_urgent)
+        try:
+            return await super().__aenter__()
+        except BaseException:
+            self._line.leave(self._entered_at)
+            raise
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            await super().__aexit__(*exc)
+        finally:
+            self._line.leave(self._entered_at)
+
+
 async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Skip asyncpg's reset query: no statement of ours leaves anything in the session."""
 
 
 async def open_pool(
-    dsn: str, *, connections_max: int, statement_timeout_s: float, connections_min: int = 1
+    dsn: str,
+    *,
+    connections_max: int,
+    statement_timeout_s: float,
+    connections_min: int = 1,
+    wait_max_s: float = WAIT_MAX_S,
 ) -> Pool:
     """Open a pool of connections.
+
+    wait_max_s   who would wait longer for a connection is refused at once
 
     Raises:
         LedgerUnavailable: Postgres does not answer or refuses the login.
     """
     try:
-        return await asyncpg.create_pool(
+        pool = Pool(
             dsn,
             min_size=connections_min,
             max_size=connections_max,
+            line=Line(connections_max, wait_max_s=wait_max_s),
             command_timeout=statement_timeout_s,
             max_inactive_connection_lifetime=300,
             init=_prepare_session,
             reset=_keep_session,
             server_settings={"application_name": "ingest", "timezone": "UTC"},
         )
+        await pool
     except (*_UNAVAILABLE, asyncpg.PostgresError) as error:
         raise LedgerUnavailable(_reason(error)) from error
+    return pool
 
 
 async def close_pool(pool: Pool) -> None:
@@ -77,16 +145,20 @@ async def _prepare_session(connection: "asyncpg.Connection[asyncpg.Record]") -> 
 
 
 @asynccontextmanager
-async def reading(pool: Pool) -> AsyncIterator[Connection]:
+async def reading(pool: Pool, *, is_urgent: bool = False) -> AsyncIterator[Connection]:
     """Lend a connection for single statements, each its own transaction.
 
     Await only ledger functions inside: a connection never waits for a dock or for S3.
 
+    is_urgent   goes before all who wait, and is never refused; for what a process needs to live
+
     Raises:
+        LedgerBusy: no statement has run.
         LedgerUnavailable: the statement may or may not have run.
     """
+    turn = {"is_urgent": True} if is_urgent else {}
     try:
-        async with pool.acquire(timeout=_patience(pool)) as connection:
+        async with pool.acquire(timeout=_patience(pool), **turn) as connection:
             yield connection
     except _UNAVAILABLE as error:
         raise LedgerUnavailable(_reason(error)) from error
@@ -97,6 +169,7 @@ async def writing(pool: Pool) -> AsyncIterator[Connection]:
     """Lend a connection inside one transaction, committed when the block ends.
 
     Raises:
+        LedgerBusy: nothing was begun.
         LedgerUnavailable: the transaction may or may not have committed.
     """
     try:

@@ -27,10 +27,12 @@ from ingest_service.actions.sequence_log import Sequencer, sequence_log
 from ingest_service.actions.take_upload import Holders
 from ingest_service.api.wire import GuardedProtocol
 from ingest_service.app import create_app
+from ingest_service.domain.admission import Door
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import utc_now
 from ingest_service.domain.digest import format_content_digest
 from ingest_service.domain.principal import ROLE_SCOPES
+from ingest_service.domain.read_back_lag import ReadBackLag
 from ingest_service.domain.token import (
     SigningKey,
     TokenRules,
@@ -188,6 +190,8 @@ class Served:
             base_url=f"http://127.0.0.1:{self.port}",
             json_bytes_max=JSON_BYTES_MAX,
             worker_stale_after_s=30,
+            door=Door(256, pressure=pool.line.pressure),
+            lag=ReadBackLag(),
         )
 
     @property

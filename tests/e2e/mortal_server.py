@@ -132,8 +132,9 @@ class MortalPool:
         self,
         *,
         timeout: float | None = None,  # noqa: ASYNC109
+        **turn: Any,
     ) -> AsyncIterator[MortalConnection]:
-        async with self._pool.acquire(timeout=timeout) as connection:
+        async with self._pool.acquire(timeout=timeout, **turn) as connection:
             yield MortalConnection(connection, self._step)
 
 

@@ -1,0 +1,150 @@
+"""Who is let in when more is asked than can be done, and when the others are to come back.
+
+A queue that is longer than what is served before its callers lose patience does harm only: all of
+it is worked off in vain. So the queue is short, and who finds it full is told when to come.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
+
+# `bytes` goes on with what was accepted (chunk, seal, offset), `ask` wants to know what became of
+# it (receipt), `new` begins something (announcement) or serves nobody who holds evidence (queries).
+Kind = Literal["bytes", "ask", "new"]
+
+# How full the house may be for each. What was begun is ended before anything is begun: whoever is
+# let in with an announcement will want room for the chunk and the seal as well.
+FULLNESS_MAX: Final[Mapping[Kind, float]] = {"bytes": 1.0, "ask": 0.75, "new": 0.5}
+
+RETRY_AFTER_MIN_S: Final = 1.0
+# Nobody knows what will be in a minute, and a refusal costs a tenth of a millisecond: the whole
+# force asking one process once a minute takes a twentieth of a core.
+RETRY_AFTER_MAX_S: Final = 60.0
+# Before anything was measured; too many who come back too soon cost less than too few too late.
+_RATE_FIRST: Final = 100.0
+_RATE_MIN: Final = 1.0
+_WINDOW_S: Final = 1.0
+# How much the newest window counts.
+_WEIGHT: Final = 0.3
+# In a window in which fewer were refused than this, as many came in as wanted to.
+_REFUSED_SHARE_MIN: Final = 0.2
+# More are told to come than were seen to get in, and some of them in vain: what is told too late
+# leaves room empty, and a rate that is never exceeded would never be found too low.
+_OVERBOOKED: Final = 1.5
+
+
+class Appointments:
+    """When those who were refused are to come back: one after the other, as fast as is served.
+
+    A waiting room of which only the length is kept: every refusal makes it longer by one, and time
+    makes it shorter at the rate at which others were let in. So a thousand who are refused at once
+    are spread over the time that a thousand take, whatever the service is able to do just now.
+
+    monotonic   seconds
+    chance      uniform in [0, 1)
+    """
+
+    def __init__(
+        self,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._monotonic = monotonic
+        self._chance = chance
+        self._rate = _RATE_FIRST
+        self._waiting = 0.0
+        self._seen_at = self._window_began_at = monotonic()
+        self._admitted = self._refused = 0
+
+    @property
+    def rate_per_s(self) -> float:
+        """How many are let in per second when more than that want in."""
+        return self._rate
+
+    def admit(self) -> None:
+        """Note that somebody was let in."""
+        self._measure()
+        self._admitted += 1
+
+    def refuse(self) -> int:
+        """Return after how many seconds somebody who is refused now is to come back."""
+        self._measure()
+        self._refused += 1
+        self._waiting += 1
+        told_per_s = self._rate * _OVERBOOKED
+        wait_s = self._waiting / told_per_s
+        if wait_s > RETRY_AFTER_MAX_S:
+            # Too far off to be told: spread them, so that they do not come back as one.
+            wait_s = RETRY_AFTER_MAX_S * (1 + self._chance()) / 2
+            self._waiting = RETRY_AFTER_MAX_S * told_per_s
+        # Whole seconds would gather those of a second in one instant: each is rounded by chance.
+        return int(min(max(wait_s + self._chance(), RETRY_AFTER_MIN_S), RETRY_AFTER_MAX_S))
+
+    def _measure(self) -> None:
+        now = self._monotonic()
+        told_per_s = self._rate * _OVERBOOKED
+        self._waiting = max(0.0, self._waiting - told_per_s * (now - self._seen_at))
+        self._seen_at = now
+        took_s = now - self._window_began_at
+        if took_s < _WINDOW_S:
+            return
+        measured = self._admitted / took_s
+        is_full = (
+            # Longer: nobody came at all for a while.
+            took_s < 2 * _WINDOW_S
+            and self._refused >= _REFUSED_SHARE_MIN * (self._refused + self._admitted)
+        )
+        if measured > self._rate or is_full:
+            self._rate = max(self._rate + _WEIGHT * (measured - self._rate), _RATE_MIN)
+        self._window_began_at, self._admitted, self._refused = now, 0, 0
+
+
+class Door:
+    """How many requests a process has in work, and whether one more is taken.
+
+    A request that waits for its dock's bytes (or sends an answer as fast as its caller reads) is
+    not in work: a slow uplink takes no place from anybody.
+
+    Concurrency: any number of tasks of one event loop.
+
+    in_work_max   requests
+    pressure      how full the rest of the house is, 0 to 1 (or more): the queue for the ledger
+    """
+
+    def __init__(
+        self,
+        in_work_max: int,
+        *,
+        pressure: Callable[[], float] = lambda: 0.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._in_work_max = in_work_max
+        self._pressure = pressure
+        self._appointments: dict[Kind, Appointments] = {
+            kind: Appointments(monotonic=monotonic, chance=chance) for kind in FULLNESS_MAX
+        }
+        self.in_work = 0
+
+    def enter(self, kind: Kind) -> int | None:
+        """Take a request in work, or return after how many seconds its caller is to come back.
+
+        None: it is in work until `leave`.
+        """
+        appointments = self._appointments[kind]
+        fullness_max = FULLNESS_MAX[kind]
+        if self.in_work >= fullness_max * self._in_work_max or self._pressure() >= fullness_max:
+            return appointments.refuse()
+        appointments.admit()
+        self.in_work += 1
+        return None
+
+    def leave(self) -> None:
+        """Note that a request is done, or that it waits for its caller from now on."""
+        self.in_work -= 1
+
+    def resume(self) -> None:
+        """Note that a request goes on that had waited for its caller; it is never refused."""
+        self.in_work += 1

@@ -1,0 +1,193 @@
+"""Who is let in, who is told to come back, and when."""
+
+from collections import Counter
+
+import pytest
+
+from ingest_service.domain.admission import (
+    FULLNESS_MAX,
+    RETRY_AFTER_MAX_S,
+    Appointments,
+    Door,
+)
+
+KINDS = ("bytes", "ask", "new")
+
+
+class Time:
+    """A clock that goes when it is told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def time():
+    return Time()
+
+
+def make_door(time, in_work_max=8, **options):
+    return Door(in_work_max, monotonic=time, chance=lambda: 0.0, **options)
+
+
+def fill(door, count):
+    for _ in range(count):
+        assert door.enter("bytes") is None
+
+
+def make_appointments(time, chance=lambda: 0.0):
+    return Appointments(monotonic=time, chance=chance)
+
+
+def run_at(appointments, time, rate, seconds=40):
+    """Let `rate` in per second while many more want in; nobody waits afterwards."""
+    for _ in range(seconds):
+        for _ in range(rate):
+            appointments.admit()
+        for _ in range(max(rate, 10)):
+            appointments.refuse()
+        time.now += 1.0
+    time.now += 1000.0
+
+
+# --- who -----------------------------------------------------------------------------------
+
+
+def test_a_door_lets_in_as_many_as_it_may(time):
+    door = make_door(time)
+
+    fill(door, 8)
+    assert door.enter("bytes") is not None
+    assert door.in_work == 8
+
+
+def test_who_leaves_makes_room(time):
+    door = make_door(time)
+    fill(door, 8)
+
+    door.leave()
+    assert door.enter("bytes") is None
+
+
+@pytest.mark.parametrize(("in_work", "admitted"), [(3, KINDS), (4, KINDS[:2]), (6, KINDS[:1])])
+def test_announcements_are_shed_before_receipts_and_receipts_before_chunks(time, in_work, admitted):
+    answers = {}
+    for kind in KINDS:
+        door = make_door(time)
+        fill(door, in_work)
+        answers[kind] = door.enter(kind)
+
+    assert {kind for kind, answer in answers.items() if answer is None} == set(admitted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_queue_for_the_ledger_closes_the_door(time, kind):
+    pressure = [FULLNESS_MAX[kind] - 0.01]
+    door = make_door(time, pressure=lambda: pressure[0])
+
+    before = door.enter(kind)
+    pressure[0] += 0.01
+    after = door.enter(kind)
+    assert before is None
+    assert after is not None
+
+
+def test_who_had_waited_for_the_dock_goes_on_in_a_full_house(time):
+    door = make_door(time)
+    fill(door, 1)
+    door.leave()
+    fill(door, 8)
+
+    door.resume()
+    assert door.in_work == 9
+
+
+# --- when ----------------------------------------------------------------------------------
+
+
+def test_each_who_is_refused_comes_later_than_the_one_before(time):
+    appointments = make_appointments(time)
+    run_at(appointments, time, rate=10)
+
+    waits = [appointments.refuse() for _ in range(400)]
+    assert waits == sorted(waits)
+    assert waits[0] == 1
+    assert waits[-1] > 20
+
+
+def test_those_who_are_refused_at_once_are_spread_as_the_service_drains(time):
+    """A thousand at a hundred a second, overbooked by half: nearly 150 in each of 7 seconds."""
+    appointments = make_appointments(time)
+    run_at(appointments, time, rate=100)
+
+    told = Counter(appointments.refuse() for _ in range(1000))
+    assert max(told) == 6
+    assert all(100 <= told[second] <= 160 for second in range(2, 6))
+
+
+@pytest.mark.parametrize(("rate", "wait_s"), [(100, 2), (30, 7), (10, 20)])
+def test_the_slower_the_service_the_longer_the_wait(time, rate, wait_s):
+    appointments = make_appointments(time)
+    run_at(appointments, time, rate)
+
+    last = [appointments.refuse() for _ in range(300)][-1]
+    assert last == pytest.approx(wait_s, rel=0.2)
+
+
+def test_time_shortens_the_wait(time):
+    appointments = make_appointments(time)
+    run_at(appointments, time, rate=10)
+    waits = [appointments.refuse() for _ in range(300)]
+
+    time.now += 15
+    assert appointments.refuse() == pytest.approx(waits[-1] - 15, abs=2)
+
+
+def test_a_wait_is_never_longer_than_a_minute_and_those_are_spread(time):
+    chances = iter(range(100_000))
+    appointments = make_appointments(time, lambda: next(chances) % 100 / 100)
+
+    waits = Counter([appointments.refuse() for _ in range(30_000)][-10_000:])
+    assert max(waits) == RETRY_AFTER_MAX_S
+    assert min(waits) == RETRY_AFTER_MAX_S / 2
+    assert max(waits.values()) < 1_000
+
+
+def test_docks_of_the_same_second_are_not_told_the_same_second(time):
+    """Retry-After has no fractions: a wait of 2.6 s is told as 2 or 3, by chance."""
+    chances = iter(range(100_000))
+    appointments = make_appointments(time, lambda: next(chances) % 10 / 10)
+    run_at(appointments, time, rate=100)
+
+    waits = [appointments.refuse() for _ in range(400)]
+    assert set(waits[380:]) == {2, 3}
+
+
+def test_a_quiet_time_is_not_taken_for_a_slow_service(time):
+    appointments = make_appointments(time)
+    run_at(appointments, time, rate=100)
+
+    for _ in range(60):
+        time.now += 1.0
+        for _ in range(20):
+            appointments.admit()
+        appointments.refuse()
+    assert appointments.rate_per_s > 80
+
+
+def test_a_service_that_was_slow_is_found_to_be_fast_again(time):
+    appointments = make_appointments(time)
+    run_at(appointments, time, rate=2)
+    slow = appointments.rate_per_s
+
+    for _ in range(20):
+        time.now += 1.0
+        # Nobody is refused any more, but for now and then one.
+        for _ in range(100):
+            appointments.admit()
+        appointments.refuse()
+    assert slow < 4
+    assert appointments.rate_per_s > 90
