@@ -58,8 +58,10 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     add_problem_handlers(app)
-    for module in (chunks, clips, tus, log, health, upload_page):
-        app.include_router(module.router)
+    for module in (tus, chunks, clips, log, health, upload_page):
+        # Not `include_router`: an included router is matched twice, route by route, for each
+        # request. The ways of the bytes come first.
+        app.router.routes.extend(module.router.routes)
     # The last one is met first: also who is refused at the door gets an id and tus's own headers.
     app.add_middleware(Admission)
     app.add_middleware(TusGate)

@@ -15,7 +15,11 @@ DOCS: Final = Path("docs/performance.md")
 BEGIN: Final = "<!-- bench:begin -->"
 END: Final = "<!-- bench:end -->"
 
-BIG_CPU_S_PER_GIB_MAX: Final = 1.6
+# The machine on which the limits were set takes so long for SHA-256 alone; a shared one takes up
+# to twice as long for the same work, from one minute to the next.
+REFERENCE_HASHLIB_CPU_S_PER_GIB: Final = 0.52
+BIG_CPU_S_PER_GIB_MAX: Final = 1.25
+BIG_TIMES_HASHLIB_MAX: Final = 2.2
 SMALL_CLIPS_PER_S_MIN: Final = 350.0
 WHOLE_CPU_MS_MAX: Final = 1.25
 MANY_RSS_MIB_MAX: Final = 400.0
@@ -23,48 +27,81 @@ MANY_RSS_MIB_MAX: Final = 400.0
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One figure that must hold."""
+    """One figure that must hold.
+
+    slowness  how much longer the machine took, during the run, for the same work than the one on
+              which the limit was set; the verdict is on the figure without it
+    """
 
     what: str
     figure: float
     limit: float
     kind: Literal["at most", "at least"]
     unit: str
+    slowness: float = 1.0
+
+    @property
+    def judged(self) -> float:
+        """The figure as it would be on the machine on which the limit was set."""
+        return (
+            self.figure / self.slowness if self.kind == "at most" else self.figure * self.slowness
+        )
 
     @property
     def is_met(self) -> bool:
         """Whether it holds."""
         if self.kind == "at most":
-            return self.figure <= self.limit
-        return self.figure >= self.limit
+            return self.judged <= self.limit
+        return self.judged >= self.limit
+
+    @property
+    def shown(self) -> str:
+        """The figure for people."""
+        if self.slowness == 1.0:
+            return f"{self.figure:.2f} {self.unit}"
+        return f"{self.judged:.2f} {self.unit} at reference speed ({self.figure:.2f} here)"
 
     def __str__(self) -> str:
         verdict = "ok  " if self.is_met else "MISS"
-        figure, limit = f"{self.figure:.2f} {self.unit}", f"{self.kind} {self.limit:g}"
-        return f"{verdict}  {self.what}: {figure} (goal: {limit})"
+        return f"{verdict}  {self.what}: {self.shown} (goal: {self.kind} {self.limit:g})"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """All runs of one bench."""
 
-    hashlib_cpu_s_per_gib: float
     runs: dict[str, Measured]
 
     def goals(self) -> list[Goal]:
         """Return the goals of the runs that were made."""
         goals = []
         if big := self.runs.get("big"):
-            figure = big.cpu_s["serve"] / big.gib
-            limit = BIG_CPU_S_PER_GIB_MAX
-            goals.append(Goal("big clips, API process", figure, limit, "at most", "CPU-s/GiB"))
+            cost = big.cpu_s["serve"] / big.gib
+            goals += [
+                Goal(
+                    "big clips, API process",
+                    cost,
+                    BIG_CPU_S_PER_GIB_MAX,
+                    "at most",
+                    "CPU-s/GiB",
+                    _slowness(big),
+                ),
+                Goal(
+                    "big clips, API process beside hashlib alone",
+                    cost / big.hashlib_cpu_s_per_gib,
+                    BIG_TIMES_HASHLIB_MAX,
+                    "at most",
+                    "times",
+                ),
+            ]
         if small := self.runs.get("small"):
             figure, limit = small.clips / small.wall_s, SMALL_CLIPS_PER_S_MIN
-            goals.append(Goal("small clips, one worker", figure, limit, "at least", "clips/s"))
+            what = "small clips by three requests, one worker"
+            goals.append(Goal(what, figure, limit, "at least", "clips/s", _slowness(small)))
         if whole := self.runs.get("whole"):
             figure, limit = 1000 * whole.cpu_s["serve"] / whole.clips, WHOLE_CPU_MS_MAX
             what = "small clips by one request, API process"
-            goals.append(Goal(what, figure, limit, "at most", "CPU-ms"))
+            goals.append(Goal(what, figure, limit, "at most", "CPU-ms", _slowness(whole)))
         if many := self.runs.get("many"):
             figure, limit = many.rss_max_bytes / MIB, MANY_RSS_MIB_MAX
             what = f"memory under {many.clips} clips at once"
@@ -73,10 +110,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """Return the figures for people."""
-        told = [f"      hashlib's SHA-256 alone: {self.hashlib_cpu_s_per_gib:.2f} CPU-s/GiB"]
-        for measured in self.runs.values():
-            told += [f"      {line}" for line in _describe(measured, self.hashlib_cpu_s_per_gib)]
-        return told
+        return [f"      {line}" for measured in self.runs.values() for line in _describe(measured)]
 
     def write_json(self, folder: Path) -> Path:
         """Write everything into a new file and return its path."""
@@ -86,7 +120,6 @@ class Report:
         document = {
             "at": now.isoformat(),
             "machine": _machine(),
-            "hashlib_cpu_s_per_gib": self.hashlib_cpu_s_per_gib,
             "goals": [{**asdict(goal), "is_met": goal.is_met} for goal in self.goals()],
             "runs": {name: asdict(measured) for name, measured in self.runs.items()},
         }
@@ -117,17 +150,19 @@ class Report:
         ]
         for goal in self.goals():
             verdict = "met" if goal.is_met else "**missed**"
-            figure = f"{goal.figure:.2f} {goal.unit}"
-            rows.append(f"| {goal.what} | {figure} | {goal.kind} {goal.limit:g} | {verdict} |")
+            rows.append(f"| {goal.what} | {goal.shown} | {goal.kind} {goal.limit:g} | {verdict} |")
         rows += ["", "| run | figures |", "|---|---|"]
-        rows.append(f"| hashlib alone | {self.hashlib_cpu_s_per_gib:.2f} CPU-s/GiB |")
         for name, measured in self.runs.items():
-            figures = "; ".join(_describe(measured, self.hashlib_cpu_s_per_gib))
+            figures = "; ".join(_describe(measured))
             rows.append(f"| {name} | {figures.removeprefix(f'{name}: ')} |")
         return rows
 
 
-def _describe(measured: Measured, hashlib_cpu_s_per_gib: float) -> list[str]:
+def _slowness(measured: Measured) -> float:
+    return measured.hashlib_cpu_s_per_gib / REFERENCE_HASHLIB_CPU_S_PER_GIB
+
+
+def _describe(measured: Measured) -> list[str]:
     gib = measured.gib
     api = measured.cpu_s["serve"] / gib
     speed = f"{measured.sent_bytes / MIB / measured.wall_s:.0f} MiB/s"
@@ -140,11 +175,12 @@ def _describe(measured: Measured, hashlib_cpu_s_per_gib: float) -> list[str]:
             f"API {per_clip_ms:.2f} CPU-ms each ({1000 / per_clip_ms:.0f} per CPU-second)"
         )
     else:
-        ratio = api / hashlib_cpu_s_per_gib
+        ratio = api / measured.hashlib_cpu_s_per_gib
         lines.append(
             f"{measured.name}: {gib:.1f} GiB in {measured.clips} clip(s) at {speed}, "
             f"API {api:.2f} CPU-s/GiB = {ratio:.2f} x hashlib alone"
         )
+    lines.append(f"hashlib's SHA-256 alone: {measured.hashlib_cpu_s_per_gib:.2f} CPU-s/GiB")
     beside = [f"Postgres {measured.cpu_s['postgres']:.1f} CPU-s"]
     if measured.work_cpu_s is not None:
         work = f"{measured.work_cpu_s:.1f} CPU-s"

@@ -43,6 +43,7 @@ class Measured:
     cpu_s           by role, while the clips were sent and sealed
     work_cpu_s      of the jobs until every clip was read back and released
     foreign_cpu_s   of everything else on this machine, meanwhile
+    hashlib_cpu_s_per_gib  SHA-256 alone, mean of right before and right after the run
     """
 
     name: str
@@ -54,6 +55,7 @@ class Measured:
     foreign_cpu_s: float = 0.0
     rss_before_bytes: int = 0
     rss_max_bytes: int = 0
+    hashlib_cpu_s_per_gib: float = 0.0
 
     @property
     def gib(self) -> float:
@@ -66,14 +68,14 @@ class Measured:
         return self.foreign_cpu_s > 0.3 + 0.15 * self.wall_s
 
 
-def measure_hashlib(total_bytes: int) -> float:
-    """Return the CPU-seconds that hashlib's SHA-256 alone takes for so many bytes."""
+def measure_hashlib(total_bytes: int = GIB) -> float:
+    """Return the CPU-seconds per GiB that hashlib's SHA-256 alone takes for so many bytes."""
     view = memoryview(PATTERN)
     digest = hashlib.sha256()
     began = time.process_time()
     for offset in range(0, total_bytes, PATTERN_BYTES):
         digest.update(view[: min(PATTERN_BYTES, total_bytes - offset)])
-    return time.process_time() - began
+    return (time.process_time() - began) * GIB / total_bytes
 
 
 async def run_big(stack: Stack, run: str, total_bytes: int, advance: Advance) -> Measured:

@@ -51,6 +51,12 @@ async def read_back_clip(clip_id: UUID, *, pool: Pool, vault: Vault, now: Clock)
         clip = await clips.find_clip(connection, clip_id)
     if clip is None or clip.state != "sealed":
         return None
+    return await read_back_claimed(clip, pool=pool, vault=vault, now=now)
+
+
+async def read_back_claimed(clip: Clip, *, pool: Pool, vault: Vault, now: Clock) -> str | None:
+    """Do `read_back_clip` to a sealed clip that was just read."""
+    clip_id = clip.clip_id
     try:
         sha256_readback, reason = await _compare(clip, vault)
     except StoredBytesLost as lost:

@@ -3,7 +3,7 @@
 import structlog
 
 from ingest_service import telemetry
-from ingest_service.actions.read_back_clip import read_back_clip
+from ingest_service.actions.read_back_clip import read_back_claimed
 from ingest_service.ledger.clips import claim_read_backs
 from ingest_service.ledger.connection import reading
 from ingest_service.resources import Resources
@@ -17,8 +17,9 @@ async def read_back_next(opened: Resources) -> int:
     """Read the oldest sealed clip back; returns how many were due."""
     async with reading(opened.pool) as connection:
         claimed = await claim_read_backs(connection, limit=1, claim_s=_CLAIM_S)
-    for clip_id in claimed:
-        state = await read_back_clip(clip_id, pool=opened.pool, vault=opened.vault, now=opened.now)
+    for clip in claimed:
+        clip_id = clip.clip_id
+        state = await read_back_claimed(clip, pool=opened.pool, vault=opened.vault, now=opened.now)
         if state == "secured":
             telemetry.CLIPS_SECURED.inc()
             log.info("clip_secured", clip_id=str(clip_id))

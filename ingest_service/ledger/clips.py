@@ -488,14 +488,20 @@ CLAIM_READ_BACKS: Final = """
       ORDER BY sealed_at
          LIMIT $1
            FOR UPDATE SKIP LOCKED)
- RETURNING clip_id
+ RETURNING clip_id, state, upload_id, device_serial, recording_id, segment_no,
+           device_recording_seq, announcement, size_bytes, sha256_device, station_id, site_id,
+           borough, started_at, ended_at, clock_offset_ms, clock_uncertainty_ms, duplicate_of,
+           flags, clock_state, started_at_corrected, announced_at, sealed_at, secured_at,
+           released_at, officer_id, incident_id, crime_ref, category, evidential_state, title,
+           sha256, sha256_readback, quarantine_reason, bucket, object_key, object_version,
+           manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256
 """
 
 
-async def claim_read_backs(connection: Connection, *, limit: int, claim_s: float) -> list[UUID]:
+async def claim_read_backs(connection: Connection, *, limit: int, claim_s: float) -> list[Clip]:
     """Claim sealed clips to read back, oldest first."""
     rows = await connection.fetch(CLAIM_READ_BACKS, limit, claim_s)
-    return [row["clip_id"] for row in rows]
+    return [Clip(**row) for row in rows]
 
 
 # Each absence waits longer for the next look: a store that comes back from an outage may not be

@@ -225,8 +225,8 @@ async def test_the_oldest_sealed_clip_is_claimed_once(ledger, service, sealed):
         claimed = await clips.claim_read_backs(connection, limit=100, claim_s=60)
         again = await clips.claim_read_backs(connection, limit=100, claim_s=60)
 
-    assert sealed.clip_id in claimed
-    assert sealed.clip_id not in again
+    assert sealed.clip_id in [clip.clip_id for clip in claimed]
+    assert sealed.clip_id not in [clip.clip_id for clip in again]
 
 
 # --- the receipt --------------------------------------------------------------------------
