@@ -32,6 +32,9 @@ PUBLIC = {
     ("GET", "/log/consistency"),
     ("GET", "/log/key"),
     ("GET", "/log/tile/{level}/{path}"),
+    # The page on which a person enters a token.
+    ("GET", "/upload"),
+    ("GET", "/upload/{name}"),
 }
 CALLS = sorted(
     (method.upper(), path)
