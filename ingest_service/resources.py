@@ -4,9 +4,10 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 from ingest_service.actions.identify_principal import Authenticator
 from ingest_service.actions.prove_log import PublishedHead
@@ -25,6 +26,8 @@ from ingest_service.settings import Settings
 from ingest_service.signer import Signer, open_local_signer
 from ingest_service.vault import Vault
 from ingest_service.vault.s3 import open_s3_vault
+
+_TOOL_CONNECTIONS_MAX: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,31 @@ class Resources:
     door: Door
     lag: ReadBackLag
     head: PublishedHead = field(default_factory=PublishedHead)
+
+
+def open_vault(
+    *,
+    endpoint: str,
+    bucket: str,
+    access_key: str,
+    secret_key: str,
+    region: str = "us-east-1",
+    timeout_s: float = 60,
+    attempts: int = 3,
+) -> AbstractAsyncContextManager[Vault]:
+    """Open the evidence storage alone, for tools that work beside the service."""
+    return open_s3_vault(
+        endpoint=endpoint,
+        region=region,
+        bucket=bucket,
+        access_key=access_key,
+        secret_key=secret_key,
+        # Not asked: the question would be an object in the bucket.
+        checks_sha256="yes",
+        connections_max=_TOOL_CONNECTIONS_MAX,
+        timeout_s=timeout_s,
+        attempts=attempts,
+    )
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import typer
 
+from ingest_service.cli.audit import audit
 from ingest_service.cli.demo import demo
 from ingest_service.cli.dev import dev
 from ingest_service.cli.dock import dock_app
@@ -30,6 +31,7 @@ app.command("make-signing-key")(make_key)
 app.command()(demo)
 app.command()(settings_table)
 app.command()(openapi)
+app.command()(audit)
 app.add_typer(dock_app)
 app.add_typer(station_app)
 app.add_typer(verify_app)

@@ -6,12 +6,17 @@ from typing import Final
 from ingest_service.domain.merkle import TILE_WIDTH, TileId
 
 CHECKPOINTS_PREFIX: Final = "log/checkpoint/"
+LEAVES_PREFIX: Final = "log/leaves/"
 _SIZE_MAX: Final = 10**18 - 1
 _INDEX: Final = re.compile(r"((?:x\d{3}/){0,5}\d{3})(?:\.p/([1-9]\d{0,2}))?")
 
 
 class BadTilePath(ValueError):
     """Not a tile path of C2SP tlog-tiles."""
+
+
+class BundleInvalid(ValueError):
+    """The bytes are not an entry bundle: they end within a leaf."""
 
 
 def checkpoint_key(tree_size: int) -> str:
@@ -31,7 +36,7 @@ def entries_path(tile_index: int, *, width: int = TILE_WIDTH) -> str:
 
 def leaves_key(start: int, stop: int) -> str:
     """Return the key of the leaves between two published checkpoints."""
-    return f"log/leaves/{start:018d}-{stop:018d}"
+    return f"{LEAVES_PREFIX}{start:018d}-{stop:018d}"
 
 
 def bundle_entries(leaves: list[bytes]) -> bytes:
@@ -65,3 +70,38 @@ def parse_tile_path(path: str) -> tuple[int, int]:
     if matched[2] is not None and width >= TILE_WIDTH:
         raise BadTilePath(path)
     return index, width
+
+
+def parse_checkpoint_key(key: str) -> int | None:
+    """Return the size of the checkpoint under a key; None if it is not the key of one."""
+    size = key.rpartition("-")[2]
+    if not (size.isascii() and size.isdigit()) or checkpoint_key(int(size[:19])) != key:
+        return None
+    return int(size)
+
+
+def parse_leaves_key(key: str) -> tuple[int, int] | None:
+    """Return (start, stop) of the leaves under a key; None if it is not the key of any."""
+    start, _, stop = key.removeprefix(LEAVES_PREFIX).partition("-")
+    is_form = all(part.isascii() and part.isdigit() and len(part) < 19 for part in (start, stop))  # noqa: PLR2004 - the digits of a bigint
+    if not is_form or leaves_key(int(start), int(stop)) != key:
+        return None
+    return int(start), int(stop)
+
+
+def split_bundle(bundle: bytes) -> list[bytes]:
+    """Return the leaves of an entry bundle.
+
+    Raises:
+        BundleInvalid: it ends within a leaf.
+    """
+    leaves: list[bytes] = []
+    at = 0
+    while at < len(bundle):
+        length = int.from_bytes(bundle[at : at + 2], "big")
+        leaf = bundle[at + 2 : at + 2 + length]
+        if len(leaf) < length or at + 2 > len(bundle):
+            raise BundleInvalid(at)
+        leaves.append(leaf)
+        at += 2 + length
+    return leaves
