@@ -22,6 +22,7 @@ from ingest_service.keyring import open_keyring
 from ingest_service.ledger.connection import Pool, close_pool, open_pool
 from ingest_service.ledger.directory import Directory
 from ingest_service.ledger.interrupts import listening
+from ingest_service.notary.witnesses import Witnesses, make_witnesses
 from ingest_service.settings import Settings
 from ingest_service.signer import Signer, open_local_signer
 from ingest_service.vault import Vault
@@ -63,6 +64,7 @@ class Resources:
     door: Door
     lag: ReadBackLag
     head: PublishedHead = field(default_factory=PublishedHead)
+    witnesses: Witnesses = field(default_factory=Witnesses)
 
 
 def open_vault(
@@ -97,8 +99,10 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     Raises:
         LedgerUnavailable: Postgres does not answer.
         SigningKeyUnusable, ValueError: a key file is missing or open to others.
+        NoteInvalid: the witnesses cannot be read, or are fewer than their quorum.
     """
     signer = open_local_signer(settings.signing_key_file, settings.signing_key_name)
+    witnesses = make_witnesses(settings.witnesses, settings.witness_quorum)
     async with AsyncExitStack() as stack:
         pool = await open_pool(
             settings.ledger_dsn.get_secret_value(),
@@ -123,6 +127,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         keyring = open_keyring(settings.jwks)
         holders = Holders(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
         await stack.enter_async_context(listening(pool, holders.interrupt))
+        stack.push_async_callback(witnesses.close)
         yield Resources(
             pool=pool,
             directory=Directory(),
@@ -155,4 +160,6 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             worker_stale_after_s=settings.worker_stale_after_s,
             door=Door(settings.requests_in_work_max, pressure=pool.line.pressure),
             lag=ReadBackLag(),
+            head=PublishedHead(witnesses.policy),
+            witnesses=witnesses,
         )

@@ -81,6 +81,20 @@ class Settings(BaseSettings):
         default=3600, ge=60, description="Longest `exp - iat` that a station may sign for itself."
     )
 
+    # --- the custody log ---------------------------------------------------------------
+    witnesses: str | None = Field(
+        default=None,
+        description="Second parties that cosign checkpoints: '<verifier key> <url>', separated by "
+        "commas. `ingest witness` is one.",
+    )
+    witness_quorum: int = Field(
+        default=0,
+        ge=0,
+        le=20,
+        description="So many of them must have cosigned before a receipt is given out. A witness "
+        "that is away then holds up receipts, never uploads: have more than the quorum.",
+    )
+
     # --- uploads ---------------------------------------------------------------------
     part_bytes: int = Field(
         default=8 * 1024 * 1024,

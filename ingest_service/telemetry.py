@@ -93,6 +93,10 @@ LOG_FORKED: Final = Gauge(
     multiprocess_mode="livemax",
 )
 
+WITNESS_ANSWERS: Final = Counter(
+    "ingest_witness_answers_total", "What witnesses said to checkpoints.", ["witness", "outcome"]
+)
+
 # --- what the service leans on -----------------------------------------------------------
 
 VAULT_SECONDS: Final = Histogram(

@@ -139,6 +139,13 @@ CREATE TABLE public.log_checkpoints (
     published_at timestamp with time zone
 );
 
+CREATE TABLE public.log_cosignatures (
+    tree_size bigint NOT NULL,
+    witness text NOT NULL,
+    line text NOT NULL,
+    received_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE public.log_leaves (
     leaf_index bigint NOT NULL,
     event_id uuid NOT NULL
@@ -278,6 +285,9 @@ ALTER TABLE ONLY public.directory_entries
 ALTER TABLE ONLY public.log_checkpoints
     ADD CONSTRAINT log_checkpoints_pkey PRIMARY KEY (tree_size);
 
+ALTER TABLE ONLY public.log_cosignatures
+    ADD CONSTRAINT log_cosignatures_pkey PRIMARY KEY (tree_size, witness);
+
 ALTER TABLE ONLY public.log_leaves
     ADD CONSTRAINT log_leaves_event_key UNIQUE (event_id);
 
@@ -366,6 +376,10 @@ CREATE TRIGGER custody_events_enqueue AFTER INSERT ON public.custody_events FOR 
 
 CREATE TRIGGER custody_events_no_truncate BEFORE TRUNCATE ON public.custody_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
+CREATE TRIGGER log_cosignatures_append_only BEFORE DELETE OR UPDATE ON public.log_cosignatures FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER log_cosignatures_no_truncate BEFORE TRUNCATE ON public.log_cosignatures FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
 CREATE TRIGGER log_leaves_append_only BEFORE DELETE OR UPDATE ON public.log_leaves FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER log_leaves_no_truncate BEFORE TRUNCATE ON public.log_leaves FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
@@ -387,6 +401,9 @@ ALTER TABLE ONLY public.custody_events
 
 ALTER TABLE ONLY public.device_manifests
     ADD CONSTRAINT device_manifests_station_fkey FOREIGN KEY (station_id) REFERENCES public.stations(station_id);
+
+ALTER TABLE ONLY public.log_cosignatures
+    ADD CONSTRAINT log_cosignatures_checkpoint_fkey FOREIGN KEY (tree_size) REFERENCES public.log_checkpoints(tree_size);
 
 ALTER TABLE ONLY public.log_leaves
     ADD CONSTRAINT log_leaves_event_fkey FOREIGN KEY (event_id) REFERENCES public.custody_events(event_id);
@@ -417,6 +434,8 @@ GRANT SELECT,INSERT ON TABLE public.device_manifests TO ingest_service;
 GRANT SELECT,INSERT,UPDATE ON TABLE public.directory_entries TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.log_checkpoints TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.log_cosignatures TO ingest_service;
 
 GRANT SELECT,INSERT ON TABLE public.log_leaves TO ingest_service;
 

@@ -9,6 +9,7 @@ from ingest_service.domain.checkpoint import (
     parse_checkpoint,
     verify_checkpoint,
 )
+from ingest_service.domain.cosignature import NO_WITNESSES, WitnessPolicy
 from ingest_service.domain.custody import hash_leaf
 from ingest_service.domain.merkle import (
     ProofInvalid,
@@ -26,9 +27,11 @@ from ingest_service.ledger.connection import Connection, Pool, reading
 class PublishedHead:
     """The newest published checkpoint that this process has seen; any that covers a leaf will do.
 
-    One at hand spares thousands of docks a query each, and is verified once.
+    One at hand spares thousands of docks a query each, and is verified once. Where witnesses are
+    set, only one that a quorum of them has cosigned is taken.
     """
 
+    witnesses: WitnessPolicy = NO_WITNESSES
     signed: SignedCheckpoint | None = field(default=None)
 
     async def find_covering(
@@ -40,22 +43,38 @@ class PublishedHead:
             LogForked: what the ledger calls published is not signed by the log's key.
         """
         if self.signed is None or self.signed.checkpoint.size <= log_index:
-            newest = await log.find_newest_checkpoint(connection, only_published=True)
+            newest = await self._find_newest(connection, log_index)
             if newest is None or newest.tree_size <= log_index:
                 return None
-            self.signed = _verify_note(newest, verifier_key)
+            names = [key.name for key in self.witnesses.keys]
+            lines = await log.list_cosignatures(connection, newest.tree_size, names)
+            text = newest.note + "".join(lines.values())
+            self.signed = _verify_stored(newest.tree_size, text, verifier_key, self.witnesses)
         return self.signed
 
+    async def _find_newest(
+        self, connection: Connection, log_index: int
+    ) -> log.StoredCheckpoint | None:
+        if self.witnesses.quorum == 0:
+            return await log.find_newest_checkpoint(connection, only_published=True)
+        names = [key.name for key in self.witnesses.keys]
+        return await log.find_cosigned_checkpoint(
+            connection, log_index, names, self.witnesses.quorum
+        )
 
-def _verify_note(stored: log.StoredCheckpoint, verifier_key: str) -> SignedCheckpoint:
+
+def _verify_stored(
+    tree_size: int, text: str, verifier_key: str, witnesses: WitnessPolicy
+) -> SignedCheckpoint:
     try:
-        signed = parse_checkpoint(stored.note)
+        signed = parse_checkpoint(text)
         verify_checkpoint(signed, parse_verifier_key(verifier_key))
+        witnesses.verify(signed)
     except NoteInvalid as error:
-        reason = f"the stored checkpoint of size {stored.tree_size} is not of this log: {error}"
+        reason = f"the stored checkpoint of size {tree_size} is not of this log: {error}"
         raise LogForked(reason) from error
-    if signed.checkpoint.size != stored.tree_size:
-        reason = f"the stored checkpoint of size {stored.tree_size} is of another size"
+    if signed.checkpoint.size != tree_size:
+        reason = f"the stored checkpoint of size {tree_size} is of another size"
         raise LogForked(reason)
     return signed
 
@@ -137,15 +156,17 @@ async def prove_growth(old_size: int, new_size: int, *, pool: Pool) -> list[byte
         return await prove_consistency(old_size, new_size, partial(log.read_tiles, connection))
 
 
-async def get_checkpoint(*, pool: Pool) -> str:
-    """Return the newest published checkpoint, a signed note.
+async def get_checkpoint(*, pool: Pool, witnesses: WitnessPolicy = NO_WITNESSES) -> str:
+    """Return the newest published checkpoint, a signed note, with the cosignatures it has by now.
 
     Raises:
         LogPartNotFound: nothing was published yet.
     """
+    names = [key.name for key in witnesses.keys]
     async with reading(pool) as connection:
         newest = await log.find_newest_checkpoint(connection, only_published=True)
-    if newest is None:
-        reason = "no checkpoint was published yet"
-        raise LogPartNotFound(reason)
-    return parse_checkpoint(newest.note).text
+        if newest is None:
+            reason = "no checkpoint was published yet"
+            raise LogPartNotFound(reason)
+        lines = await log.list_cosignatures(connection, newest.tree_size, names)
+    return newest.note + "".join(lines.values())

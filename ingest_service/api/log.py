@@ -46,7 +46,9 @@ _TILE: dict[int | str, dict[str, Any]] = {
 )
 async def get_newest_checkpoint(opened: Opened) -> PlainTextResponse:
     """Answer with the newest published checkpoint: a signed note (C2SP tlog-checkpoint)."""
-    return PlainTextResponse(await get_checkpoint(pool=opened.pool), headers=_FRESH)
+    return PlainTextResponse(
+        await get_checkpoint(pool=opened.pool, witnesses=opened.head.witnesses), headers=_FRESH
+    )
 
 
 @router.get("/log/key", summary="The log's verifier key", response_class=PlainTextResponse)

@@ -21,6 +21,7 @@ from ingest_service.dock.service import open_service
 from ingest_service.dock.target import Target, make_target, read_dev_target
 from ingest_service.dock.upload import Dock, Outcome, Policy
 from ingest_service.dock.watch import FolderWatch, find_recordings
+from ingest_service.domain.cosignature import make_policy
 from schemas.announcement import Announcement
 
 EXIT_FAILED: Final = 1
@@ -59,6 +60,20 @@ VerifierKeyOption = Annotated[
         envvar="DOCK_VERIFIER_KEY",
         metavar="KEY|@FILE",
         help="The service's verifier key; receipts signed by another one are refused.",
+    ),
+]
+WitnessKeysOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--witness-key",
+        metavar="KEY|@FILE",
+        help="Verifier key of a witness whose cosignature counts; repeatable.",
+    ),
+]
+QuorumOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="So many of them must have cosigned a receipt; by default one, if any is given."
     ),
 ]
 CaFileOption = Annotated[
@@ -115,6 +130,8 @@ def upload(
     key_file: KeyFileOption = None,
     verifier_key: VerifierKeyOption = None,
     ca_file: CaFileOption = None,
+    witness_key: WitnessKeysOption = None,
+    quorum: QuorumOption = None,
     parallel: ParallelOption = 4,
     parallel_chunks: ParallelChunksOption = 1,
     erase: EraseOption = False,
@@ -191,6 +208,8 @@ def upload(
         parallel_chunks=parallel_chunks,
         give_up_after_s=give_up_after,
         state_dir=state_dir,
+        witness_keys=witness_key or [],
+        quorum=quorum,
     )
     results: list[tuple[Path, Outcome | DockFailure]] = []
 
@@ -226,6 +245,8 @@ def watch(
     key_file: KeyFileOption = None,
     verifier_key: VerifierKeyOption = None,
     ca_file: CaFileOption = None,
+    witness_key: WitnessKeysOption = None,
+    quorum: QuorumOption = None,
     parallel: ParallelOption = 4,
     parallel_chunks: ParallelChunksOption = 1,
     erase: EraseOption = False,
@@ -268,6 +289,8 @@ def watch(
         parallel_chunks=parallel_chunks,
         give_up_after_s=give_up_after,
         state_dir=state_dir,
+        witness_keys=witness_key or [],
+        quorum=quorum,
     )
 
     def make_report(display: BarDisplay | LineDisplay) -> Callable[..., None]:
@@ -414,12 +437,11 @@ def _open_target(
         if not (url and station and key_file and verifier_key):
             message = "give --dev, or all of --url, --station, --key-file and --verifier-key"
             raise typer.BadParameter(message)
-        is_file = verifier_key.startswith("@")
         return make_target(
             url=url,
             station_id=station,
             key_pem=key_file.read_bytes(),
-            verifier_key=Path(verifier_key[1:]).read_text() if is_file else verifier_key,
+            verifier_key=_read_key(verifier_key),
             ca_file=ca_file,
         )
     except (TargetUnusable, OSError, ValueError) as error:
@@ -435,7 +457,15 @@ def _make_policy(
     parallel_chunks: int,
     give_up_after_s: float,
     state_dir: Path | None,
+    witness_keys: list[str],
+    quorum: int | None,
 ) -> Policy:
+    try:
+        keys = [_read_key(each) for each in witness_keys]
+        witnesses = make_policy(keys, min(1, len(keys)) if quorum is None else quorum)
+    except (OSError, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_USAGE) from error
     if state_dir is not None:
         state_dir.mkdir(parents=True, exist_ok=True)
     return Policy(
@@ -445,7 +475,12 @@ def _make_policy(
         parallel_chunks=parallel_chunks,
         give_up_after_s=give_up_after_s or None,
         state_dir=state_dir,
+        witnesses=witnesses,
     )
+
+
+def _read_key(text: str) -> str:
+    return Path(text[1:]).read_text() if text.startswith("@") else text
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:

@@ -4,6 +4,7 @@ import typer
 import uvloop
 
 from ingest_service.cli.startup import EXIT_FAILED, complain, require_settings
+from ingest_service.domain.note import NoteInvalid
 from ingest_service.errors import IngestError
 from ingest_service.jobs.run import run_jobs
 from ingest_service.resources import open_resources
@@ -23,7 +24,7 @@ def work() -> None:
     configure_logging(form=settings.log_format, level=settings.log_level)
     try:
         uvloop.run(_work(settings))
-    except (IngestError, SigningKeyUnusable) as error:
+    except (IngestError, SigningKeyUnusable, NoteInvalid) as error:
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from error
 

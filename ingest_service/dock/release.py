@@ -7,20 +7,28 @@ from uuid import UUID
 from ingest_service.dock.failures import FileChanged, FileUnusable, ReceiptRefused
 from ingest_service.dock.recording import hash_file, identify_file
 from ingest_service.dock.sidecar import sync_folder
+from ingest_service.domain.cosignature import NO_WITNESSES, WitnessPolicy
 from ingest_service.domain.receipt import verify_receipt
 from schemas.receipt import Receipt, SecuredFacts
 
 
 def verify_release(
-    receipt: Receipt, *, verifier_key: str, clip_id: UUID, sha256_hex: str, size_bytes: int
+    receipt: Receipt,
+    *,
+    verifier_key: str,
+    clip_id: UUID,
+    sha256_hex: str,
+    size_bytes: int,
+    witnesses: WitnessPolicy = NO_WITNESSES,
 ) -> SecuredFacts:
     """Check that a receipt proves this very file to be safe. Needs no network.
 
     Raises:
-        ReceiptRefused: another key signed, or another clip, hash or length is meant.
+        ReceiptRefused: another key signed, the log does not hold it, too few witnesses cosigned,
+            or another clip, hash or length is meant.
     """
     try:
-        facts = verify_receipt(receipt, verifier_key)
+        facts = verify_receipt(receipt, verifier_key, witnesses)
     except ValueError as error:
         raise ReceiptRefused(str(error)) from error
     if facts.clip_id != clip_id:

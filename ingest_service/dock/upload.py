@@ -31,6 +31,7 @@ from ingest_service.dock.sidecar import (
     write_durably,
     write_sidecar,
 )
+from ingest_service.domain.cosignature import NO_WITNESSES, WitnessPolicy
 from schemas.announcement import AnnouncedClip
 from schemas.receipt import Receipt, SecuredFacts
 
@@ -57,6 +58,7 @@ class Policy:
     """How recordings are brought in.
 
     verifier_key      pinned; receipts signed by another key are refused
+    witnesses         pinned; receipts that too few of them have cosigned are refused
     is_erasing        erase the file upon a verified receipt
     is_waiting        wait for the receipt; else stop once the clip is sealed
     parallel_chunks   connections per clip; 1 sends in order, which the service hashes once
@@ -70,6 +72,7 @@ class Policy:
     parallel_chunks: int = 1
     give_up_after_s: float | None = 3600
     state_dir: Path | None = None
+    witnesses: WitnessPolicy = NO_WITNESSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +340,7 @@ class ClipUpload:
             clip_id=clip_id,
             sha256_hex=self._sidecar.sha256,
             size_bytes=self._sidecar.size_bytes,
+            witnesses=self._policy.witnesses,
         )
 
     def _require_plan(self, plan: AnnouncedClip) -> None:

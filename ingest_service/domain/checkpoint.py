@@ -85,7 +85,7 @@ def parse_checkpoint(text: str) -> SignedCheckpoint:
     if not blank or len(lines) < _BODY_LINES or not lines[0]:
         message = "a checkpoint has an origin, a size, a root, an empty line and signatures"
         raise NoteInvalid(message)
-    size = _parse_number(lines[1])
+    size = parse_number(lines[1])
     root = decode_base64(lines[2])
     if len(root) != HASH_BYTES:
         message = "the root of a checkpoint has 32 bytes"
@@ -142,7 +142,7 @@ def parse_proof(text: str) -> LogProof:
         message = "a hash of the path does not have 32 bytes"
         raise NoteInvalid(message)
     return LogProof(
-        _parse_number(lines[0].removeprefix("index ")), path, parse_checkpoint(checkpoint_text)
+        parse_number(lines[0].removeprefix("index ")), path, parse_checkpoint(checkpoint_text)
     )
 
 
@@ -157,7 +157,12 @@ def verify_proof(proof: LogProof, leaf_hash: bytes, key: VerifierKey) -> None:
     verify_inclusion(leaf_hash, proof.index, checkpoint.size, proof.path, checkpoint.root)
 
 
-def _parse_number(text: str) -> int:
+def parse_number(text: str) -> int:
+    """Read a size or index as C2SP writes them.
+
+    Raises:
+        NoteInvalid: a sign, a leading zero, another digit than ASCII's, or too many of them.
+    """
     is_number = text.isascii() and text.isdigit() and len(text) <= _SIZE_DIGITS_MAX
     if not is_number or (text.startswith("0") and text != "0"):
         message = "a size or index is a decimal number without leading zeroes"

@@ -6,6 +6,7 @@ from typing import Final
 import structlog
 
 from ingest_service import telemetry
+from ingest_service.actions.collect_cosignatures import collect_cosignatures
 from ingest_service.actions.publish_checkpoint import check_published, publish_checkpoints
 from ingest_service.actions.sequence_log import Sequencer, sequence_log
 from ingest_service.errors import LedgerUnavailable, LogForked, Unavailable
@@ -56,6 +57,7 @@ async def _lead(connection: Connection, opened: Resources) -> None:
     sequencer = Sequencer()
     telemetry.LOG_FORKED.set(0)
     publishing: asyncio.Task[None] | None = None
+    collecting: asyncio.Task[None] | None = None
     try:
         while True:
             # Asked on the leader's own connection: a broken one ends the lead here.
@@ -69,13 +71,17 @@ async def _lead(connection: Connection, opened: Resources) -> None:
                 if publishing is not None:
                     publishing.result()
                 publishing = asyncio.create_task(_publish(opened))
+            if opened.witnesses.posts and (collecting is None or collecting.done()):
+                # Beside publication: what a witness does or does not holds up nothing.
+                collecting = asyncio.create_task(_collect(opened))
             await asyncio.sleep(TICK_S)
     except LedgerUnavailable as error:
         _LOG.warning("log_lead_lost", reason=error.reason)
     finally:
-        if publishing is not None:
-            publishing.cancel()
-            await asyncio.gather(publishing, return_exceptions=True)
+        running = [task for task in (publishing, collecting) if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def _publish(opened: Resources) -> None:
@@ -85,3 +91,12 @@ async def _publish(opened: Resources) -> None:
     except Unavailable as error:
         # What waits is published by a later tick.
         _LOG.warning("log_publish_postponed", reason=str(error.facts()))
+
+
+async def _collect(opened: Resources) -> None:
+    try:
+        await collect_cosignatures(pool=opened.pool, witnesses=opened.witnesses)
+    except Unavailable as error:
+        _LOG.warning("log_collect_postponed", reason=str(error.facts()))
+    except Exception:  # noqa: BLE001 - whatever a witness makes of us, it may not end the lead
+        _LOG.exception("log_collect_failed")

@@ -193,6 +193,62 @@ async def find_newest_checkpoint(
     return None if row is None else StoredCheckpoint(**row)
 
 
+# Only checkpoints that cover the leaf are looked at: few, however long a witness was away.
+FIND_COSIGNED_CHECKPOINT: Final = """
+    SELECT tree_size, note, signed_at, published_at
+      FROM log_checkpoints
+     WHERE published_at IS NOT NULL
+       AND tree_size = (
+           SELECT tree_size
+             FROM log_cosignatures
+            WHERE tree_size > $1
+              AND witness = ANY($2)
+         GROUP BY tree_size
+           HAVING count(*) >= $3
+         ORDER BY tree_size DESC
+            LIMIT 1)
+"""
+
+
+async def find_cosigned_checkpoint(
+    connection: Connection, log_index: int, witnesses: Sequence[str], quorum: int
+) -> StoredCheckpoint | None:
+    """Return the newest published checkpoint over an index that enough witnesses cosigned."""
+    row = await connection.fetchrow(FIND_COSIGNED_CHECKPOINT, log_index, witnesses, quorum)
+    return None if row is None else StoredCheckpoint(**row)
+
+
+LIST_COSIGNATURES: Final = """
+    SELECT witness, line
+      FROM log_cosignatures
+     WHERE tree_size = $1
+       AND witness = ANY($2)
+  ORDER BY witness
+"""
+
+
+async def list_cosignatures(
+    connection: Connection, tree_size: int, witnesses: Sequence[str]
+) -> dict[str, str]:
+    """Return the signature lines over a checkpoint, by witness."""
+    rows = await connection.fetch(LIST_COSIGNATURES, tree_size, witnesses)
+    return {row["witness"]: row["line"] for row in rows}
+
+
+INSERT_COSIGNATURE: Final = """
+    INSERT INTO log_cosignatures (tree_size, witness, line)
+    VALUES ($1, $2, $3)
+    ON CONFLICT ON CONSTRAINT log_cosignatures_pkey DO NOTHING
+"""
+
+
+async def insert_cosignature(
+    connection: Connection, tree_size: int, witness: str, line: str
+) -> None:
+    """Record a cosignature; a second one of the same witness adds nothing."""
+    await connection.execute(INSERT_COSIGNATURE, tree_size, witness, line)
+
+
 FIND_CHECKPOINT: Final = """
     SELECT tree_size, note, signed_at, published_at
       FROM log_checkpoints

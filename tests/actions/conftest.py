@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 
+import asyncpg
 import pytest
 
 from ingest_service.dev.postgres import EmbeddedPostgres
@@ -61,3 +62,11 @@ async def clip(service, footage):
 async def upload(service, footage):
     """An upload opened by tus."""
     return (await service.open(len(footage))).upload
+
+
+@pytest.fixture
+async def superuser(postgres, ledger_database):
+    """Who may do anything in the ledger of the fixture `pool`."""
+    connection = await asyncpg.connect(postgres.owner_dsn(ledger_database))
+    yield connection
+    await connection.close()

@@ -4,7 +4,6 @@ Each test plants one kind of tampering and names what shows it. Statements that 
 the superuser's rights are run as such; triggers are disabled where an administrator would.
 """
 
-import asyncpg
 import pytest
 
 from ingest_service.actions.prove_log import PublishedHead
@@ -12,13 +11,6 @@ from ingest_service.actions.publish_checkpoint import publish_checkpoints
 from ingest_service.errors import LogForked
 from tests.actions.test_custody_log import prove, record, sequence
 from tests.fakes import MemoryVault
-
-
-@pytest.fixture
-async def superuser(postgres, ledger_database):
-    connection = await asyncpg.connect(postgres.owner_dsn(ledger_database))
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Outsiders who attest what the log was: witnesses."""
