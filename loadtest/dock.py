@@ -161,8 +161,9 @@ class Dock:
         if self.temper.surface == "tus":
             yield from self._send_by_tus(reel, _path(told["tus_url"]))
         else:
-            yield from self._send_chunks(reel, told)
-            yield from self._seal(_path(told["seal_url"]))
+            is_sealed = yield from self._send_chunks(reel, told)
+            if not is_sealed:
+                yield from self._seal(_path(told["seal_url"]))
         outcome.is_sealed = True
         self.tally.count("sealed")
         self.tally.time_from_plan("sealed", self.clock() - self._began())
@@ -203,7 +204,8 @@ class Dock:
 
     # --- native -------------------------------------------------------------------------
 
-    def _send_chunks(self, reel: Reel, told: dict[str, Any]) -> Generator[Step, Answer, None]:
+    def _send_chunks(self, reel: Reel, told: dict[str, Any]) -> Generator[Step, Answer, bool]:
+        """Send what is missing; the last chunk asks for the seal. Tell whether it was made."""
         root = _path(told["chunks_url"])
         chunk_bytes: int = told["chunk_bytes"]
         indices: Sequence[int] = range(told["chunk_count"])
@@ -211,17 +213,24 @@ class Dock:
             chunk = self._make_chunk(reel, root, 0, chunk_bytes)
             yield from self._be_cut(chunk, self.temper.cut_at)
             indices = yield from self._ask_missing(root)
+        sealed = None
         for index in indices:
-            chunk = self._make_chunk(reel, root, index, chunk_bytes)
+            seals = index == indices[-1]
+            chunk = self._make_chunk(reel, root, index, chunk_bytes, seals=seals)
             began_s = self.clock()
-            yield from self._ask(chunk, {200, 201})
+            answer = yield from self._ask(chunk, {200, 201})
             self.tally.acknowledge(chunk.body_bytes, began_s, self.clock())
+            sealed = answer.json()["sealed"] if seals else None
+        return sealed is not None and sealed["state"] == "sealed"
 
-    def _make_chunk(self, reel: Reel, root: str, index: int, chunk_bytes: int) -> Ask:
+    def _make_chunk(
+        self, reel: Reel, root: str, index: int, chunk_bytes: int, *, seals: bool = False
+    ) -> Ask:
         start = index * chunk_bytes
         stop = min(start + chunk_bytes, reel.size_bytes)
         digest = f"Content-Digest: {reel.content_digest(start, stop)}\r\n{_OCTETS}"
-        head = self.wire.head("POST", f"{root}/{index}", stop - start, digest)
+        query = "?seal=true" if seals else ""
+        head = self.wire.head("POST", f"{root}/{index}{query}", stop - start, digest)
         return Ask("chunk", head, list(reel.blocks(start, stop)), stop - start)
 
     def _ask_missing(self, root: str) -> Generator[Step, Answer, list[int]]:

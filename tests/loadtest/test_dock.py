@@ -81,6 +81,10 @@ def start(**more):
     return {"time": [answer(200, {"unix_ms": 0})], "announce": [answer(201, PLAN)]} | more
 
 
+def stored(*, is_sealed=False):
+    return answer(201, {"sealed": {"state": "sealed"} if is_sealed else None})
+
+
 def names(steps):
     return [step.name for step in steps if isinstance(step, Ask)]
 
@@ -97,7 +101,7 @@ def test_retry_after_is_honoured_with_jitter():
         dock = make_dock()
         dock.seeded = random.Random(seed)
         busy = [answer(503, retry_after="7")]
-        steps = play(dock, start(chunk=[*busy, answer(201)]), until="seal")
+        steps = play(dock, start(chunk=[*busy, stored()]), until="seal")
         rests |= {step.seconds for step in steps if isinstance(step, Rest)}
 
     assert all(7 <= seconds <= 10.5 for seconds in rests)
@@ -105,7 +109,7 @@ def test_retry_after_is_honoured_with_jitter():
 
 
 def test_broken_connection_is_tried_again_on_a_new_one():
-    script = start(chunk=[LinkBroken("gone"), answer(201)])
+    script = start(chunk=[LinkBroken("gone"), stored()])
     dock = make_dock()
     steps = play(dock, script, until="seal")
 
@@ -114,6 +118,13 @@ def test_broken_connection_is_tried_again_on_a_new_one():
     assert isinstance(
         steps[steps.index(next(s for s in steps if isinstance(s, Rest))) + 1], Connect
     )
+
+
+def test_the_chunk_that_seals_saves_a_request():
+    steps = play(make_dock(), start(chunk=[stored(is_sealed=True)]), until="receipt")
+
+    assert names(steps) == ["time", "announce", "chunk", "receipt"]
+    assert b"?seal=true " in next(s for s in steps if isinstance(s, Ask) and s.name == "chunk").head
 
 
 @pytest.mark.parametrize("status", [400, 409, 422])
@@ -144,7 +155,7 @@ def test_cut_patch_goes_on_at_the_offset():
 
 def test_repeated_announcement_must_be_the_same_clip():
     dock = make_dock(is_repeated=True)
-    script = start(chunk=[answer(201)], seal=[answer(200)])
+    script = start(chunk=[stored()], seal=[answer(200)])
     script["announce"].append(answer(200, {**PLAN, "clip_id": "c2"}))
     play_out(dock, script)
 
