@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final, Self, cast
 
+from httptools import HttpRequestParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -22,6 +23,9 @@ HEADERS_MAX: Final = 100
 HEAD_TIMEOUT_S: Final = 30.0
 # A chunk that is refused early is read to its end, so that its connection can be used again.
 DRAIN_BYTES_MAX: Final = 16 * 1024 * 1024
+
+# A body that is longer than what came with its head goes past the parser, which would copy it.
+_CONTENT_LENGTH: Final = b"content-length"
 
 _REASONS: Final = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
 
@@ -70,6 +74,9 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
         self._unread_bytes = 0
+        self._declared_bytes: int | None = None
+        self._parsed_bytes = 0
+        self._past_parser_bytes = 0
         self._is_in_head = False
         self._is_in_body = False
         self._trailers: list[tuple[bytes, bytes]] = []
@@ -88,7 +95,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came, and look whether it leads anywhere."""
         was_answered = self._is_in_body and self.cycle.response_complete
-        super().data_received(data)
+        if self._past_parser_bytes:
+            self._pass_parser(data)
+        else:
+            super().data_received(data)
+            if self._is_in_body and self._declared_bytes is not None:
+                # The rest of this body is that long, whatever is in it: nothing to parse.
+                self._past_parser_bytes = self._declared_bytes - self._parsed_bytes
         if self._is_in_head:
             self._unread_bytes += len(data)
             if self._unread_bytes > HEAD_BYTES_MAX:
@@ -98,9 +111,31 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._unread_bytes > DRAIN_BYTES_MAX:
                 self.transport.close()
 
+    def _pass_parser(self, data: bytes) -> None:
+        """Hand on the next of a body of known length as it came (RFC 9112, section 6.2)."""
+        self._unset_keepalive_if_required()
+        left = self._past_parser_bytes
+        block, rest = (data, b"") if len(data) <= left else (data[:left], data[left:])
+        self._past_parser_bytes -= len(block)
+        self.on_body(block)
+        if self._past_parser_bytes == 0:
+            self.on_message_complete()
+            # The old one still waits for the body's end.
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            if rest:
+                super().data_received(rest)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._parsed_bytes += len(body)
+        super().on_body(body)
+
     def on_message_begin(self) -> None:
         """Begin a head."""
         super().on_message_begin()
+        self._declared_bytes = None
+        self._parsed_bytes = 0
         self._head_bytes = self._unread_bytes = 0
         self._is_in_head = True
         self._trailers = []
@@ -129,6 +164,9 @@ class GuardedProtocol(HttpToolsProtocol):
             self._trailers.append((name.lower(), value))
             return
         super().on_header(name, value)
+        if self.headers[-1][0] == _CONTENT_LENGTH:
+            # The parser has refused what is no number, and any Transfer-Encoding beside it.
+            self._declared_bytes = int(value)
 
     def on_headers_complete(self) -> None:
         """Leave the head; the application finds the trailer where it looks when the body ended."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 
 import httpx
 import pytest
@@ -178,6 +179,49 @@ async def test_pipelined_requests_are_answered_in_order(dock, wire):
     answers = [await wire.answer() for _ in range(3)]
     assert [answer.status for answer in answers] == [204, 204, 204]
     assert [answer.headers["upload-offset"] for answer in answers] == ["5", "10", "15"]
+
+
+async def send_cut(wire, request_bytes: bytes, sizes: list[int]) -> None:
+    """Send bytes in pieces of these sizes, each on its own; the rest in one."""
+    for size in sizes:
+        await wire.send(request_bytes[:size])
+        request_bytes = request_bytes[size:]
+        await asyncio.sleep(0.002)
+    await wire.send(request_bytes)
+
+
+@pytest.mark.parametrize("is_closing", [False, True])
+@pytest.mark.parametrize("shift", [-1, 0, 1, 40])
+@pytest.mark.parametrize("first", [0, 1, 100])
+async def test_bodies_are_told_apart_wherever_the_network_cuts(
+    dock, wire, first, shift, is_closing
+):
+    """A long body goes past the parser: what follows it must begin where it ends."""
+    plans = [await dock.announce(size) for size in (300, 7)]
+    bodies = [bytes(range(100)) * 3, b"GET / H"]
+    requests = []
+    for plan, body in zip(plans, bodies, strict=True):
+        is_last = body is bodies[-1]
+        lines = [
+            f"POST /v1/clips/{plan['clip_id']}/chunks/0?seal=true HTTP/1.1",
+            "Host: test",
+            f"Authorization: {dock.authorization['Authorization']}",
+            f"Content-Length: {len(body)}",
+            f"Content-Digest: {digest_of(body)}",
+            *(["Connection: close"] if is_closing and is_last else []),
+        ]
+        requests.append(("\r\n".join([*lines, "", ""]).encode(), body))
+    (head, body), (next_head, next_body) = requests
+    # The head and a little of the body, then up to about its end, then what follows.
+    sizes = [len(head) + first, len(body) - first + shift]
+
+    await send_cut(wire, head + body + next_head + next_body, sizes)
+
+    # A chunk counts only with its own digest, so these are the very bodies.
+    for _ in bodies:
+        answer = await wire.answer()
+        assert (answer.status, json.loads(answer.body)["sealed"]["state"]) == (201, "sealed")
+    assert await wire.is_closed(within_s=0.1) is is_closing
 
 
 async def test_an_early_refusal_leaves_the_connection_in_step(dock, wire):
