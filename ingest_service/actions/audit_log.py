@@ -8,7 +8,7 @@ from typing import Final
 
 from ingest_service.actions.audit_tools import AuditTools, read_object
 from ingest_service.domain.audit import AuditState
-from ingest_service.domain.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
+from ingest_service.domain.checkpoint import parse_checkpoint, verify_any
 from ingest_service.domain.custody import hash_leaf
 from ingest_service.domain.log_paths import CHECKPOINTS_PREFIX, checkpoint_key, parse_checkpoint_key
 from ingest_service.domain.merkle import (
@@ -155,7 +155,7 @@ async def _check_checkpoint(state: AuditState, tools: AuditTools, size: int, roo
     try:
         data = await read_object(tools.vault, key)
         signed = parse_checkpoint(data.decode("utf-8", "replace"))
-        _verify(signed, tools)
+        verify_any(signed, tools.keys)
     except StoredBytesLost:
         state.add("published checkpoint", key, "it is listed and cannot be read")
         return
@@ -167,23 +167,6 @@ async def _check_checkpoint(state: AuditState, tools: AuditTools, size: int, roo
     elif signed.checkpoint.root != root:
         detail = f"the ledger's first {size} leaves do not have the root that was signed"
         state.add("published checkpoint", key, detail)
-
-
-def _verify(signed: SignedCheckpoint, tools: AuditTools) -> None:
-    """Check the signature of any key that this log had.
-
-    Raises:
-        NoteInvalid: none of them signed it.
-    """
-    refused: NoteInvalid | None = None
-    for key in tools.keys:
-        try:
-            verify_checkpoint(signed, key)
-        except NoteInvalid as error:
-            refused = refused or error
-        else:
-            return
-    raise refused or NoteInvalid
 
 
 async def _check_tiles(state: AuditState, tools: AuditTools, tiles: dict[TileId, bytes]) -> None:

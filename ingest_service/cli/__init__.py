@@ -8,6 +8,7 @@ from ingest_service.cli.dev import dev
 from ingest_service.cli.dock import dock_app
 from ingest_service.cli.migrate import migrate
 from ingest_service.cli.openapi import openapi
+from ingest_service.cli.rebuild import rebuild
 from ingest_service.cli.serve import serve
 from ingest_service.cli.settings_table import settings_table
 from ingest_service.cli.signing_key import make_key
@@ -34,6 +35,7 @@ app.command()(witness)
 app.command()(settings_table)
 app.command()(openapi)
 app.command()(audit)
+app.command()(rebuild)
 app.add_typer(dock_app)
 app.add_typer(station_app)
 app.add_typer(verify_app)

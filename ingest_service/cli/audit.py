@@ -3,29 +3,24 @@
 import asyncio
 import json
 import os
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ingest_service.actions.audit_ledger import audit_ledger, find_log_keys, open_audit
 from ingest_service.actions.audit_tools import AuditTools
-from ingest_service.cli.places import DevOption, Places, open_places
+from ingest_service.cli.places import DevOption, open_places
 from ingest_service.cli.startup import EXIT_FAILED, EXIT_USAGE, complain
+from ingest_service.cli.steps import telling
 from ingest_service.domain.audit import AuditState, StateInvalid, StepName
 from ingest_service.domain.note import NoteInvalid, VerifierKey, parse_verifier_key
 from ingest_service.errors import IngestError
 
 EXIT_NOT_VERIFIABLE: Final = 3
 _SAVE_EVERY_S: Final = 2.0
-_SAY_EVERY_S: Final = 10.0
 _SHOWN_MAX: Final = 20
 
 
@@ -88,8 +83,8 @@ async def _audit(
     async with open_places(dev) as places:
         if state is None:
             state = await open_audit(pool=places.pool, objects_share=share)
-        trusted = pinned or _own_keys(places)
-        with _telling() as tell:
+        trusted = pinned or [parse_verifier_key(places.signer.verifier_key)]
+        with telling() as tell:
             tools = AuditTools(
                 pool=places.pool,
                 vault=places.vault,
@@ -99,10 +94,6 @@ async def _audit(
             )
             await audit_ledger(state, tools)
     return state
-
-
-def _own_keys(places: Places) -> list[VerifierKey]:
-    return [parse_verifier_key(text) for text in places.verifier_keys]
 
 
 def _read_share(text: str) -> float:
@@ -155,43 +146,6 @@ class _Saver:
 
 def _make_saver(file: Path | None) -> _Saver:
     return _Saver(file)
-
-
-@contextmanager
-def _telling() -> Iterator[Any]:
-    """Show a bar on a terminal; elsewhere a line now and then."""
-    if not sys.stderr.isatty():
-        yield _PlainTeller()
-        return
-    columns = (
-        TextColumn("{task.description:>10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
-        tasks = {}
-
-        def tell(step: StepName, done: int, total: int | None) -> None:
-            if step not in tasks:
-                tasks[step] = progress.add_task(step, total=total)
-            progress.update(tasks[step], completed=done, total=total)
-
-        yield tell
-
-
-class _PlainTeller:
-    def __init__(self) -> None:
-        self._said_at = float("-inf")
-        self._step: StepName | None = None
-
-    def __call__(self, step: StepName, done: int, total: int | None) -> None:
-        now = time.monotonic()
-        is_end = total is not None and done >= total
-        if step == self._step and now - self._said_at < _SAY_EVERY_S and not is_end:
-            return
-        self._step, self._said_at = step, now
-        typer.echo(f"{step}: {done}{'' if total is None else f' of {total}'}", err=True)
 
 
 def _tell_interrupted(why: str, state_file: Path | None) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from ingest_service.cli.startup import EXIT_USAGE, complain, require_settings
+from ingest_service.domain.note import parse_verifier_key
 from ingest_service.ledger.connection import Pool, close_pool, open_pool
 from ingest_service.resources import open_vault
 from ingest_service.signer import Signer, SigningKeyUnusable, open_local_signer
@@ -27,12 +28,11 @@ DevOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Ledger and bucket, and the verifier keys of the service itself."""
+    """Ledger and bucket, and the key of the service itself."""
 
     pool: Pool
     vault: Vault
-    verifier_keys: list[str]
-    signer: Signer | None
+    signer: Signer
 
 
 @asynccontextmanager
@@ -45,7 +45,9 @@ async def open_places(dev: Path | None) -> AsyncIterator[Places]:
     """
     if dev is not None:
         facts = _read_dev_file(dev)
-        dsn, keys, signer = facts["database_url"], [facts["log_verifier_key"]], None
+        dsn = facts["database_url"]
+        key_file = Path(facts["log_signing_key_file"])
+        key_name = parse_verifier_key(facts["log_verifier_key"]).name
         opening = open_vault(
             endpoint=facts["s3_endpoint"],
             bucket=facts["bucket"],
@@ -54,12 +56,8 @@ async def open_places(dev: Path | None) -> AsyncIterator[Places]:
         )
     else:
         settings = require_settings()
-        try:
-            signer = open_local_signer(settings.signing_key_file, settings.signing_key_name)
-        except (SigningKeyUnusable, ValueError) as error:
-            complain(str(error))
-            raise typer.Exit(EXIT_USAGE) from error
-        dsn, keys = settings.ledger_dsn.get_secret_value(), [signer.verifier_key]
+        dsn = settings.ledger_dsn.get_secret_value()
+        key_file, key_name = settings.signing_key_file, settings.signing_key_name
         opening = open_vault(
             endpoint=settings.vault_endpoint,
             bucket=settings.vault_bucket,
@@ -69,12 +67,21 @@ async def open_places(dev: Path | None) -> AsyncIterator[Places]:
             timeout_s=settings.vault_timeout_s,
             attempts=settings.vault_attempts,
         )
+    signer = _open_signer(key_file, key_name)
     async with AsyncExitStack() as stack:
         pool = await open_pool(
             dsn, connections_max=_CONNECTIONS_MAX, statement_timeout_s=_STATEMENT_TIMEOUT_S
         )
         stack.push_async_callback(close_pool, pool)
-        yield Places(pool, await stack.enter_async_context(opening), keys, signer)
+        yield Places(pool, await stack.enter_async_context(opening), signer)
+
+
+def _open_signer(file: Path, name: str) -> Signer:
+    try:
+        return open_local_signer(file, name)
+    except (SigningKeyUnusable, ValueError) as error:
+        complain(str(error))
+        raise typer.Exit(EXIT_USAGE) from error
 
 
 def _read_dev_file(folder: Path) -> dict[str, Any]:

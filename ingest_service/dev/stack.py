@@ -299,6 +299,7 @@ class DevStack:
             "s3_secret_key": self._store.secret_key,
             "bucket": self._store.bucket,
             "log_verifier_key": signer.verifier_key,
+            "log_signing_key_file": str(keys.custody_key_file),
             "tokens": sign_tokens(keys, now=datetime.now(UTC)),
             "station_id": STATION.station_id,
             "station_key_file": str(keys.station_key_file),

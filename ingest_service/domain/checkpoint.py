@@ -115,6 +115,24 @@ def verify_checkpoint(signed: SignedCheckpoint, key: VerifierKey) -> None:
     raise NoteInvalid(message)
 
 
+def verify_any(signed: SignedCheckpoint, keys: Sequence[VerifierKey]) -> VerifierKey:
+    """Check that one of the keys that a log had signed the checkpoint; return which.
+
+    Raises:
+        NoteInvalid: none of them did; the message is the first key's.
+    """
+    refused: NoteInvalid | None = None
+    for key in keys:
+        try:
+            verify_checkpoint(signed, key)
+        except NoteInvalid as error:
+            refused = refused or error
+        else:
+            return key
+    message = "no key is known that could have signed the checkpoint"
+    raise refused or NoteInvalid(message)
+
+
 def format_proof(index: int, path: Sequence[bytes], checkpoint_text: str) -> str:
     """Return a tlog-proof@v1 text."""
     hashes = "".join(f"{base64.b64encode(each).decode()}\n" for each in path)

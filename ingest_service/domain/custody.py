@@ -116,9 +116,9 @@ def chain_events(
 
 
 def make_device_events(
-    device_serial: str, happenings: Sequence[Happening], *, now: datetime
+    device_serial: str | None, happenings: Sequence[Happening], *, now: datetime
 ) -> list[CustodyEvent]:
-    """Return events of a device: they belong to no clip, so they are not chained to one."""
+    """Return events of a device (None: of the service): of no clip, so not chained to one."""
     return [
         _make_event(
             happening,

@@ -197,6 +197,22 @@ def _manifested(members: dict[str, Any], _leaf: dict[str, Any], facts: dict[str,
         members["manifest_sha256"] = _read_digest(facts, "manifest_sha256")
 
 
+def _restored(members: dict[str, Any], _leaf: dict[str, Any], facts: dict[str, Any]) -> None:
+    """The ledger was rebuilt: what the published events did not tell was taken from the bucket."""
+    if "device_serial" in facts:
+        members |= {name: facts[name] for name in facts if name not in _CONVERTED}
+        members |= {name: _read_digest(facts, name) for name in ("sha256", "sha256_device")}
+        members |= {name: _read_id(facts, name) for name in ("upload_id", "duplicate_of")}
+        for name in ("announced_at", "sealed_at"):
+            members[name] = None if facts[name] is None else datetime.fromisoformat(facts[name])
+    members["state"] = facts["state"]
+
+
+_CONVERTED: Final = frozenset(
+    {"sha256", "sha256_device", "upload_id", "duplicate_of", "announced_at", "sealed_at"}
+)
+
+
 def _released(members: dict[str, Any], leaf: dict[str, Any], _facts: dict[str, Any]) -> None:
     members["released_at"] = _time_of(leaf)
 
@@ -216,6 +232,7 @@ _FOLDS: Final[dict[str, Callable[[dict[str, Any], dict[str, Any], dict[str, Any]
     "release.issued": _released,
     "upload.expired": _ended,
     "upload.terminated": _ended,
+    "clip.restored": _restored,
 }
 
 

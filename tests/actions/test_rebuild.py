@@ -1,0 +1,295 @@
+"""The rebuild: from the bucket alone comes a ledger that holds, and nothing but what is proved."""
+
+import asyncpg
+import pytest
+
+from ingest_service.actions.issue_receipt import issue_receipt
+from ingest_service.actions.prove_log import PublishedHead
+from ingest_service.actions.publish_checkpoint import check_published, publish_checkpoints
+from ingest_service.actions.rebuild_ledger import RebuildRefused, RebuildTools, rebuild_ledger
+from ingest_service.actions.sequence_log import sign_checkpoint
+from ingest_service.domain.checkpoint import Checkpoint
+from ingest_service.domain.clock import utc_now
+from ingest_service.domain.log_paths import LEAVES_PREFIX, checkpoint_key
+from ingest_service.domain.manifest import MANIFESTS_PREFIX, ManifestName
+from ingest_service.domain.note import parse_verifier_key
+from ingest_service.domain.receipt import verify_receipt
+from ingest_service.errors import VaultUnavailable
+from ingest_service.ledger.connection import open_pool, reading
+from tests.actions.engine import (
+    DOCK,
+    Process,
+    append_event,
+    cut_chunks,
+    describe_recording,
+    get_clip,
+    get_upload,
+    list_event_types,
+    make_footage,
+    register_docks,
+)
+from tests.actions.kept_ledger import SIGNER, audit, fill_ledger, place_and_publish
+from tests.actions.test_audit import told
+from tests.actions.test_custody_log import list_log
+from tests.fakes import MemoryVault
+
+
+@pytest.fixture
+async def kept(pool):
+    await register_docks(pool)
+    return await fill_ledger(pool, MemoryVault(part_bytes_min=1))
+
+
+@pytest.fixture
+async def empty(postgres, ledger_template):
+    """Another ledger, migrated and empty: the first one is lost."""
+    postgres.run_sql(f'CREATE DATABASE "rebuilt" TEMPLATE "{ledger_template}"')
+    opened = await open_pool(
+        postgres.service_dsn("rebuilt"), connections_max=6, statement_timeout_s=30
+    )
+    yield opened
+    await opened.close()
+    postgres.run_sql('DROP DATABASE "rebuilt" WITH (FORCE)')
+
+
+async def rebuild(pool, vault):
+    return await rebuild_ledger(
+        RebuildTools(
+            pool=pool,
+            vault=vault,
+            signer=SIGNER,
+            keys=[parse_verifier_key(SIGNER.verifier_key)],
+            now=utc_now,
+            tell=lambda _step, _done, _total: None,
+        )
+    )
+
+
+async def is_empty(pool) -> bool:
+    async with reading(pool) as connection:
+        return await connection.fetchval(
+            """
+            SELECT NOT EXISTS (SELECT FROM clips) AND NOT EXISTS (SELECT FROM custody_events)
+               AND NOT EXISTS (SELECT FROM log_queue) AND NOT EXISTS (SELECT FROM log_tiles)
+               AND NOT EXISTS (SELECT FROM stations) AND NOT EXISTS (SELECT FROM log_checkpoints)
+            """
+        )
+
+
+# What a ledger that was rebuilt cannot know: it was of the upload, or its chain grew.
+EXPECTED_TO_DIFFER = {"event_count", "last_leaf_hash", "state", "flags", "announcement"}
+
+
+async def test_a_rebuilt_ledger_is_the_lost_one_and_its_audit_holds(kept, empty):
+    rebuilt = await rebuild(empty, kept.vault)
+
+    assert rebuilt.clips == len(kept.clips)
+    assert rebuilt.tree_size == len(await list_log(kept.pool))
+    for name, before in kept.clips.items():
+        after = await get_clip(empty, before.clip_id)
+        if name == "receiving":
+            assert after.state == "expired"
+            continue
+        if name == "sealed":
+            # Without a manifest yet: what the events say.
+            assert (after.state, after.sha256) == ("sealed", before.sha256)
+            continue
+        assert after == before, name
+    assert [event.leaf for event in await list_log(empty)] == [
+        event.leaf for event in await list_log(kept.pool)
+    ]
+    await place_and_publish(empty, kept.vault)
+    assert told(await audit(empty, kept.vault)) == ""
+
+
+async def test_the_log_goes_on_after_a_rebuild_and_its_history_is_the_published_one(kept, empty):
+    await rebuild(empty, kept.vault)
+    await check_published(pool=empty, vault=kept.vault, signer=SIGNER)
+    before = len(await list_log(kept.pool))
+
+    await place_and_publish(empty, kept.vault)
+
+    placed = await list_log(empty)
+    # The rebuild itself, and the clip whose upload was lost with the ledger.
+    assert [event.type for event in placed[before:]] == ["clip.restored", "ledger.rebuilt"]
+    await check_published(pool=empty, vault=kept.vault, signer=SIGNER)
+
+
+async def test_a_receipt_can_be_had_again_after_a_rebuild(kept, empty):
+    await rebuild(empty, kept.vault)
+
+    _, receipt = await issue_receipt(
+        kept.clips["released"].clip_id,
+        DOCK.station_id,
+        pool=empty,
+        signer=SIGNER,
+        head=PublishedHead(),
+        now=utc_now,
+    )
+
+    assert (
+        verify_receipt(receipt, SIGNER.verifier_key).sha256 == kept.clips["released"].sha256.hex()
+    )
+
+
+async def test_a_clip_that_was_coming_in_is_brought_again_by_its_camera(kept, empty):
+    await rebuild(empty, kept.vault)
+    service = Process("after", empty, kept.vault)
+    lost = kept.clips["receiving"]
+    footage = make_footage(112, "seven")
+
+    again = await service.announce(
+        describe_recording(footage, recording_id=lost.recording_id, device_serial="BWC-1")
+    )
+    assert again.clip.clip_id == lost.clip_id
+    for index, chunk in enumerate(cut_chunks(footage)):
+        await service.store(lost.clip_id, index, chunk)
+    await service.seal(lost.clip_id)
+
+    assert await service.read_back(lost.clip_id) == "secured"
+
+
+async def test_a_sealed_clip_is_read_back_after_a_rebuild(kept, empty):
+    await rebuild(empty, kept.vault)
+
+    assert await Process("after", empty, kept.vault).read_back(kept.clips["sealed"].clip_id) == (
+        "secured"
+    )
+
+
+async def test_a_clip_whose_events_were_never_published_is_found_by_its_manifest(kept, empty):
+    service = Process("late", kept.pool, kept.vault)
+    footage = make_footage(112, "late")
+    clip = (await service.announce(describe_recording(footage))).clip
+    for index in (3, 2, 1, 0):
+        await service.store(clip.clip_id, index, cut_chunks(footage)[index])
+    await service.seal(clip.clip_id)
+    await service.read_back(clip.clip_id)
+    before = await get_clip(kept.pool, clip.clip_id)
+
+    await rebuild(empty, kept.vault)
+
+    found = await get_clip(empty, clip.clip_id)
+    assert (found.state, found.object_key, found.title) == ("sealed", before.object_key, None)
+    assert await list_event_types(empty, clip.clip_id) == ["clip.restored"]
+    assert (await get_upload(empty, found.upload_id)).state == "finished"
+    assert await Process("after", empty, kept.vault).read_back(clip.clip_id) == "secured"
+    assert (await get_clip(empty, clip.clip_id)).sha256 == before.sha256
+    await place_and_publish(empty, kept.vault)
+    assert told(await audit(empty, kept.vault)) == ""
+
+
+async def test_an_unpublished_verdict_is_found_again(kept, empty):
+    """Secured, but its clip.secured event was not out of the ledger when that was lost."""
+    clip = kept.clips["sealed"]
+    assert await Process("late", kept.pool, kept.vault).read_back(clip.clip_id) == "secured"
+    before = await get_clip(kept.pool, clip.clip_id)
+
+    await rebuild(empty, kept.vault)
+
+    assert (await get_clip(empty, clip.clip_id)).state == "sealed"
+    assert await Process("after", empty, kept.vault).read_back(clip.clip_id) == "secured"
+    after = await get_clip(empty, clip.clip_id)
+    assert (after.manifest, after.manifest_sha256) == (before.manifest, before.manifest_sha256)
+
+
+async def test_a_ledger_that_holds_anything_is_refused_and_stays_as_it_is(kept):
+    before = await list_log(kept.pool)
+
+    with pytest.raises(RebuildRefused, match="not empty"):
+        await rebuild(kept.pool, kept.vault)
+
+    assert await list_log(kept.pool) == before
+
+
+async def test_a_second_rebuild_is_refused(kept, empty):
+    await rebuild(empty, kept.vault)
+
+    with pytest.raises(RebuildRefused, match="not empty"):
+        await rebuild(empty, kept.vault)
+
+
+@pytest.mark.parametrize("call", ["list_keys", "read"])
+async def test_a_rebuild_that_breaks_off_leaves_nothing_and_is_begun_again(kept, empty, call):
+    kept.vault.fail_next(call, "stored")
+    with pytest.raises(VaultUnavailable):
+        await rebuild(empty, kept.vault)
+    assert await is_empty(empty)
+
+    await rebuild(empty, kept.vault)
+    assert not await is_empty(empty)
+
+
+async def test_leaves_that_no_checkpoint_covers_yet_are_signed_and_published(kept, empty):
+    """Killed between the leaves and their checkpoint."""
+    await append_event(kept.pool, kept.clips["secured"].clip_id)
+    await place_and_publish(kept.pool, kept.vault)
+    size = len(await list_log(kept.pool))
+    kept.vault._versions.pop(checkpoint_key(size))
+
+    rebuilt = await rebuild(empty, kept.vault)
+
+    assert rebuilt.unsigned_leaves > 0
+    await publish_checkpoints(pool=empty, vault=kept.vault)
+    assert kept.vault.content(checkpoint_key(size)) is not None
+    await place_and_publish(empty, kept.vault)
+    assert told(await audit(empty, kept.vault)) == ""
+
+
+def _key(vault, prefix, number=0):
+    return [key for key in list(vault.keys()) if key.startswith(prefix)][number]
+
+
+def _named(kept):
+    clip = kept.clips["secured"]
+    return ManifestName(clip.clip_id, clip.manifest_sha256).key
+
+
+TAMPERED = {
+    "leaves dropped": lambda kept: kept.vault._versions.pop(_key(kept.vault, LEAVES_PREFIX, 1)),
+    "last leaves dropped": lambda kept: kept.vault._versions.pop(
+        _key(kept.vault, LEAVES_PREFIX, -1)
+    ),
+    "leaf altered": lambda kept: kept.vault.tamper(
+        _key(kept.vault, LEAVES_PREFIX),
+        kept.vault.content(_key(kept.vault, LEAVES_PREFIX)).replace(b"dock-1", b"dock-2"),
+    ),
+    "leaves cut": lambda kept: kept.vault.tamper(
+        _key(kept.vault, LEAVES_PREFIX), kept.vault.content(_key(kept.vault, LEAVES_PREFIX))[:-5]
+    ),
+    "checkpoint altered": lambda kept: kept.vault.tamper(
+        checkpoint_key(97),
+        sign_checkpoint(Checkpoint(SIGNER.name, 97, bytes(32)), SIGNER).encode(),
+    ),
+    "checkpoint unsigned": lambda kept: kept.vault.tamper(checkpoint_key(97), b"x\n97\nAAAA\n"),
+    "manifest dropped": lambda kept: kept.vault._versions.pop(_named(kept)),
+    "manifest altered": lambda kept: kept.vault.tamper(_named(kept), b"{}"),
+    "a key that is none": lambda kept: kept.vault._store(f"{MANIFESTS_PREFIX}x", b"", "e"),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+async def test_a_bucket_that_was_tampered_with_is_refused(kept, empty, what):
+    TAMPERED[what](kept)
+
+    with pytest.raises(RebuildRefused):
+        await rebuild(empty, kept.vault)
+
+    assert await is_empty(empty)
+
+
+async def test_an_empty_bucket_gives_an_empty_ledger_that_says_so(empty):
+    rebuilt = await rebuild(empty, MemoryVault())
+
+    assert (rebuilt.tree_size, rebuilt.clips) == (0, 0)
+
+
+async def test_the_service_role_is_enough(kept, empty, postgres):
+    """No owner, no trigger switched off: what was rebuilt is as protected as what was lost."""
+    await rebuild(empty, kept.vault)
+    owner = await asyncpg.connect(postgres.owner_dsn("rebuilt"))
+    try:
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await owner.execute("DELETE FROM custody_events")
+    finally:
+        await owner.close()
