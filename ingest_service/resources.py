@@ -22,6 +22,7 @@ from ingest_service.keyring import open_keyring
 from ingest_service.ledger.connection import Pool, close_pool, open_pool
 from ingest_service.ledger.directory import Directory
 from ingest_service.ledger.interrupts import listening
+from ingest_service.notary.timestamps import TimeAuthority, make_time_authority
 from ingest_service.notary.witnesses import Witnesses, make_witnesses
 from ingest_service.settings import Settings
 from ingest_service.signer import Signer, open_local_signer
@@ -65,6 +66,7 @@ class Resources:
     lag: ReadBackLag
     head: PublishedHead = field(default_factory=PublishedHead)
     witnesses: Witnesses = field(default_factory=Witnesses)
+    time_authority: TimeAuthority | None = None
 
 
 def open_vault(
@@ -99,10 +101,14 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     Raises:
         LedgerUnavailable: Postgres does not answer.
         SigningKeyUnusable, ValueError: a key file is missing or open to others.
+        TimestampInvalid: the time authority's certificates cannot be read.
         NoteInvalid: the witnesses cannot be read, or are fewer than their quorum.
     """
     signer = open_local_signer(settings.signing_key_file, settings.signing_key_name)
     witnesses = make_witnesses(settings.witnesses, settings.witness_quorum)
+    time_authority = make_time_authority(
+        settings.tsa_url, settings.tsa_ca_file, settings.tsa_interval_s
+    )
     async with AsyncExitStack() as stack:
         pool = await open_pool(
             settings.ledger_dsn.get_secret_value(),
@@ -162,4 +168,5 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             lag=ReadBackLag(),
             head=PublishedHead(witnesses.policy),
             witnesses=witnesses,
+            time_authority=time_authority,
         )

@@ -94,6 +94,16 @@ class Settings(BaseSettings):
         description="So many of them must have cosigned before a receipt is given out. A witness "
         "that is away then holds up receipts, never uploads: have more than the quorum.",
     )
+    tsa_url: str | None = Field(
+        default=None,
+        description="Time authority (RFC 3161) that is asked to stamp the newest checkpoint.",
+    )
+    tsa_ca_file: Path | None = Field(
+        default=None, description="Its root certificates (PEM); needed with INGEST_TSA_URL."
+    )
+    tsa_interval_s: float = Field(
+        default=24 * 3600, ge=60, description="Time between two time stamps."
+    )
 
     # --- uploads ---------------------------------------------------------------------
     part_bytes: int = Field(
@@ -171,6 +181,13 @@ class Settings(BaseSettings):
     worker_stale_after_s: float = Field(
         default=30, gt=0, description="/readyz complains when `ingest work` was silent this long."
     )
+
+    @model_validator(mode="after")
+    def _time_authority_is_whole(self) -> Self:
+        if (self.tsa_url is None) != (self.tsa_ca_file is None):
+            message = "INGEST_TSA_URL and INGEST_TSA_CA_FILE are set together or not at all"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _base_url_is_an_origin(self) -> Self:

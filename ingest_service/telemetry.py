@@ -97,6 +97,10 @@ WITNESS_ANSWERS: Final = Counter(
     "ingest_witness_answers_total", "What witnesses said to checkpoints.", ["witness", "outcome"]
 )
 
+TIMESTAMPS: Final = Counter(
+    "ingest_timestamps_total", "Time stamps that were asked for.", ["outcome"]
+)
+
 # --- what the service leans on -----------------------------------------------------------
 
 VAULT_SECONDS: Final = Histogram(

@@ -182,6 +182,13 @@ CREATE TABLE public.log_tiles (
     CONSTRAINT log_tiles_width CHECK ((((octet_length(hashes) % 32) = 0) AND ((octet_length(hashes) >= 32) AND (octet_length(hashes) <= 8192))))
 );
 
+CREATE TABLE public.log_timestamps (
+    tree_size bigint NOT NULL,
+    token bytea NOT NULL,
+    gen_time timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE public.parts (
     upload_id uuid NOT NULL,
     part_index integer NOT NULL,
@@ -303,6 +310,9 @@ ALTER TABLE ONLY public.log_state
 ALTER TABLE ONLY public.log_tiles
     ADD CONSTRAINT log_tiles_pkey PRIMARY KEY (level, tile_index);
 
+ALTER TABLE ONLY public.log_timestamps
+    ADD CONSTRAINT log_timestamps_pkey PRIMARY KEY (tree_size);
+
 ALTER TABLE ONLY public.parts
     ADD CONSTRAINT parts_pkey PRIMARY KEY (upload_id, part_index);
 
@@ -390,6 +400,10 @@ CREATE TRIGGER log_tiles_not_deleted BEFORE DELETE ON public.log_tiles FOR EACH 
 
 CREATE TRIGGER log_tiles_only_grow BEFORE UPDATE ON public.log_tiles FOR EACH ROW EXECUTE FUNCTION public.refuse_shrinking();
 
+CREATE TRIGGER log_timestamps_append_only BEFORE DELETE OR UPDATE ON public.log_timestamps FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER log_timestamps_no_truncate BEFORE TRUNCATE ON public.log_timestamps FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
 ALTER TABLE ONLY public.clips
     ADD CONSTRAINT clips_duplicate_fkey FOREIGN KEY (duplicate_of) REFERENCES public.clips(clip_id);
 
@@ -407,6 +421,9 @@ ALTER TABLE ONLY public.log_cosignatures
 
 ALTER TABLE ONLY public.log_leaves
     ADD CONSTRAINT log_leaves_event_fkey FOREIGN KEY (event_id) REFERENCES public.custody_events(event_id);
+
+ALTER TABLE ONLY public.log_timestamps
+    ADD CONSTRAINT log_timestamps_checkpoint_fkey FOREIGN KEY (tree_size) REFERENCES public.log_checkpoints(tree_size);
 
 ALTER TABLE ONLY public.parts
     ADD CONSTRAINT parts_upload_fkey FOREIGN KEY (upload_id) REFERENCES public.uploads(upload_id);
@@ -444,6 +461,8 @@ GRANT SELECT,INSERT,DELETE ON TABLE public.log_queue TO ingest_service;
 GRANT SELECT,UPDATE ON TABLE public.log_state TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.log_tiles TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.log_timestamps TO ingest_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.parts TO ingest_service;
 

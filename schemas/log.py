@@ -1,5 +1,7 @@
 """Proofs from the custody log."""
 
+from datetime import datetime
+
 from pydantic import BaseModel, Field
 
 
@@ -9,6 +11,17 @@ class LogProof(BaseModel):
     log_index: int
     leaf: str = Field(description="The event's exact bytes, as text: what is hashed and logged.")
     proof: str = Field(description="C2SP tlog-proof@v1 text: index, audit path, checkpoint.")
+
+
+class Timestamp(BaseModel):
+    """A time authority's word that a checkpoint existed at a time (RFC 3161)."""
+
+    tree_size: int
+    checkpoint: str = Field(
+        description="The signed note; what stands before the empty line is stamped."
+    )
+    token: str = Field(description="The authority's answer (TimeStampResp, DER), base64.")
+    gen_time: datetime = Field(description="The time in the token.")
 
 
 class GrowthProof(BaseModel):

@@ -8,6 +8,7 @@ from fastapi.responses import PlainTextResponse
 
 from ingest_service import errors
 from ingest_service.actions.prove_log import get_checkpoint, prove_event, prove_growth
+from ingest_service.actions.stamp_checkpoint import get_timestamp
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.headers import prefers_text
 from ingest_service.api.problems import documented
@@ -17,7 +18,7 @@ from ingest_service.domain.principal import AUDIT_READ, Principal
 from ingest_service.domain.receipt import format_leaf_proof
 from ingest_service.ledger import log
 from ingest_service.ledger.connection import reading
-from schemas.log import GrowthProof, LogProof
+from schemas.log import GrowthProof, LogProof, Timestamp
 
 router = APIRouter(tags=["log"])
 
@@ -80,6 +81,31 @@ async def get_consistency(
     if prefers_text(request.headers):
         return PlainTextResponse("".join(f"{each}\n" for each in path), headers=_VARIES)
     return GrowthProof(old_size=sizes[0], new_size=sizes[1], path=path)
+
+
+@router.get(
+    "/log/timestamp",
+    summary="A time stamp on a checkpoint",
+    responses=documented(*_OPEN, errors.InvalidLogRange),
+)
+async def get_log_timestamp(
+    opened: Opened,
+    covering: Annotated[
+        str | None, Query(description="Log index; the oldest time stamp over it is given.")
+    ] = None,
+) -> Timestamp:
+    """Answer with a checkpoint and a time authority's word that it existed at a time (RFC 3161).
+
+    The newest one, or the oldest that covers an index: by then the event there was logged.
+    """
+    index = None if covering is None else _parse_number(covering)
+    stamped = await get_timestamp(index, pool=opened.pool)
+    return Timestamp(
+        tree_size=stamped.tree_size,
+        checkpoint=stamped.note,
+        token=base64.b64encode(stamped.token).decode(),
+        gen_time=stamped.gen_time,
+    )
 
 
 # Before the hash tiles: 'entries' stands where a level does.

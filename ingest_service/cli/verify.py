@@ -10,10 +10,12 @@ import typer
 from ingest_service.cli.startup import EXIT_USAGE, complain
 from ingest_service.domain.cosignature import WitnessPolicy, make_policy
 from ingest_service.domain.note import NoteInvalid, VerifierKey, parse_verifier_key
+from ingest_service.domain.timestamp import TimestampInvalid, read_roots
 from ingest_service.verifier.checkpoints import check_growth
 from ingest_service.verifier.documents import BYTES_MAX
 from ingest_service.verifier.findings import Findings
 from ingest_service.verifier.receipts import check_receipt
+from ingest_service.verifier.timestamps import check_timestamp
 
 _COLOURS: Final = {
     "holds": typer.colors.GREEN,
@@ -116,6 +118,44 @@ def checkpoint(
         witnesses=witnesses,
         older=None if older is None else _read(older),
         growth=None if consistency is None else _read(consistency),
+    )
+    _conclude(findings, as_json=as_json)
+
+
+@verify_app.command()
+def timestamp(
+    file: Annotated[Path, typer.Argument(metavar="CHECKPOINT", exists=True, dir_okay=False)],
+    *,
+    token: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="The time authority's answer (DER)."),
+    ] = None,
+    tsa_ca: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Its root certificates (PEM)."),
+    ] = None,
+    key: KeyOption = None,
+    key_file: KeyFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that a checkpoint existed at a time, on a time authority's word.
+
+    CHECKPOINT is what /log/timestamp answered, or a signed note with --token.
+
+    \b
+    Example:
+      ingest verify timestamp stamped.json --tsa-ca tsa-root.pem --key-file log.vkey
+    """  # noqa: D301  \b keeps the example's line
+    verifier_key, _ = _read_keys(key, key_file, None, None)
+    try:
+        roots = None if tsa_ca is None else read_roots(_read(tsa_ca))
+    except TimestampInvalid as error:
+        _refuse(f"{tsa_ca}: {error}")
+    findings = check_timestamp(
+        _read(file),
+        token=None if token is None else _read(token),
+        key=verifier_key,
+        roots=roots,
     )
     _conclude(findings, as_json=as_json)
 

@@ -5,6 +5,7 @@ import uvloop
 
 from ingest_service.cli.startup import EXIT_FAILED, complain, require_settings
 from ingest_service.domain.note import NoteInvalid
+from ingest_service.domain.timestamp import TimestampInvalid
 from ingest_service.errors import IngestError
 from ingest_service.jobs.run import run_jobs
 from ingest_service.resources import open_resources
@@ -24,7 +25,7 @@ def work() -> None:
     configure_logging(form=settings.log_format, level=settings.log_level)
     try:
         uvloop.run(_work(settings))
-    except (IngestError, SigningKeyUnusable, NoteInvalid) as error:
+    except (IngestError, SigningKeyUnusable, NoteInvalid, TimestampInvalid) as error:
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from error
 

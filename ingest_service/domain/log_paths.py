@@ -24,6 +24,11 @@ def checkpoint_key(tree_size: int) -> str:
     return f"{CHECKPOINTS_PREFIX}{_SIZE_MAX - tree_size:018d}-{tree_size}"
 
 
+def timestamp_key(tree_size: int) -> str:
+    """Return the key of a time authority's answer over the checkpoint of a size."""
+    return f"log/timestamp/{tree_size:018d}.tsr"
+
+
 def tile_path(tile: TileId, *, width: int = TILE_WIDTH) -> str:
     """Return the C2SP path of a tile: tile/<level>/<index>[.p/<width>]."""
     return f"tile/{tile.level}/{_index_path(tile.index)}{_partial(width)}"

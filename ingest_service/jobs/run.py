@@ -15,6 +15,7 @@ from ingest_service.jobs.finish_uploads import finish_uploads
 from ingest_service.jobs.join_partials import join_due_partials
 from ingest_service.jobs.read_back import read_back_next
 from ingest_service.jobs.sequence_log import lead_log
+from ingest_service.jobs.stamp_checkpoint import stamp_when_due
 from ingest_service.jobs.sweep_leftovers import sweep_leftovers
 from ingest_service.jobs.write_manifests import write_manifests
 from ingest_service.resources import Resources
@@ -43,6 +44,7 @@ async def run_until(opened: Resources, stop: asyncio.Event) -> None:
         "join_partials": (join_due_partials, pause_s),
         "expire_uploads": (expire_uploads, pause_s * _SLOW),
         "sweep_leftovers": (sweep_leftovers, pause_s * _SLOW),
+        "stamp_checkpoint": (stamp_when_due, pause_s * _SLOW),
         "write_manifests": (write_manifests, pause_s * _SLOW),
     }
     tasks = [

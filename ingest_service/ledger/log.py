@@ -1,5 +1,6 @@
 """The custody log in Postgres: queue, leaves, tiles, checkpoints."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -287,6 +288,69 @@ MARK_PUBLISHED: Final = """
 async def mark_published(connection: Connection, tree_size: int, note: str) -> None:
     """Record that a checkpoint is outside the database, with the cosignatures it went out with."""
     await connection.execute(MARK_PUBLISHED, tree_size, note)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTimestamp:
+    """A time authority's answer over a checkpoint; note is the checkpoint as published."""
+
+    tree_size: int
+    note: str
+    token: bytes
+    gen_time: datetime
+    recorded_at: datetime
+
+    @property
+    def token_sha256(self) -> bytes:
+        """What the event of this time stamp holds."""
+        return hashlib.sha256(self.token).digest()
+
+
+FIND_NEWEST_TIMESTAMP: Final = """
+    SELECT tree_size, checkpoint.note, stamp.token, stamp.gen_time, stamp.recorded_at
+      FROM log_timestamps AS stamp
+      JOIN log_checkpoints AS checkpoint USING (tree_size)
+  ORDER BY tree_size DESC
+     LIMIT 1
+"""
+
+
+async def find_newest_timestamp(connection: Connection) -> StoredTimestamp | None:
+    """Return the newest time stamp; None before the first."""
+    row = await connection.fetchrow(FIND_NEWEST_TIMESTAMP)
+    return None if row is None else StoredTimestamp(**row)
+
+
+FIND_COVERING_TIMESTAMP: Final = """
+    SELECT tree_size, checkpoint.note, stamp.token, stamp.gen_time, stamp.recorded_at
+      FROM log_timestamps AS stamp
+      JOIN log_checkpoints AS checkpoint USING (tree_size)
+     WHERE tree_size > $1
+  ORDER BY tree_size
+     LIMIT 1
+"""
+
+
+async def find_covering_timestamp(connection: Connection, log_index: int) -> StoredTimestamp | None:
+    """Return the oldest time stamp over an index: the nearest to when it was logged."""
+    row = await connection.fetchrow(FIND_COVERING_TIMESTAMP, log_index)
+    return None if row is None else StoredTimestamp(**row)
+
+
+INSERT_TIMESTAMP: Final = """
+    INSERT INTO log_timestamps (tree_size, token, gen_time, recorded_at)
+    VALUES ($1, $2, $3, $4)
+    ON CONFLICT ON CONSTRAINT log_timestamps_pkey DO NOTHING
+ RETURNING tree_size
+"""
+
+
+async def insert_timestamp(connection: Connection, stamped: StoredTimestamp) -> bool:
+    """Record a time stamp; False when the checkpoint has one already."""
+    row = await connection.fetchrow(
+        INSERT_TIMESTAMP, stamped.tree_size, stamped.token, stamped.gen_time, stamped.recorded_at
+    )
+    return row is not None
 
 
 @dataclass(frozen=True, slots=True)

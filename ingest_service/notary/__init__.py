@@ -1,1 +1,1 @@
-"""Outsiders who attest what the log was: witnesses."""
+"""Outsiders who attest what the log was: witnesses and a time authority."""

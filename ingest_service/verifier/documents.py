@@ -80,14 +80,17 @@ def _read_json_receipt(document: dict[str, Any]) -> KeptReceipt:
 
 
 def read_checkpoint(content: bytes) -> SignedCheckpoint:
-    """Read the checkpoint of a file: a signed note, a proof, or a receipt in either form.
+    """Read the checkpoint of a file: a signed note, a proof, a receipt or a time stamp.
 
     Raises:
         DocumentUnreadable: there is none in it.
     """
     text = _decode(content)
+    document = _find_object(text)
     try:
-        if _find_object(text) is None and PROOF_HEADER not in text:
+        if document is not None and isinstance(document.get("checkpoint"), str):
+            return parse_checkpoint(document["checkpoint"])
+        if document is None and PROOF_HEADER not in text:
             return parse_checkpoint(text)
         proof = text if text.startswith(PROOF_HEADER) else read_receipt(content).proof
         if proof is not None:
@@ -96,6 +99,17 @@ def read_checkpoint(content: bytes) -> SignedCheckpoint:
         raise DocumentUnreadable(str(error)) from error
     message = "a receipt without a proof holds no checkpoint"
     raise DocumentUnreadable(message)
+
+
+def find_token(content: bytes) -> bytes | None:
+    """Return the time authority's answer inside a document of `/log/timestamp`; None without one.
+
+    Raises:
+        DocumentUnreadable: there is something in its place.
+    """
+    document = _find_object(_decode(content)) or {}
+    token = document.get("token")
+    return None if token is None else _decode_base64(str(token))
 
 
 def read_growth(content: bytes) -> list[bytes]:

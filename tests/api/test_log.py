@@ -2,12 +2,17 @@
 
 import base64
 import json
+from datetime import datetime
 
 import pytest
 
+from ingest_service.actions.stamp_checkpoint import stamp_checkpoint
 from ingest_service.domain.merkle import verify_consistency
+from ingest_service.domain.timestamp import read_roots, verify_timestamp
+from ingest_service.notary.timestamps import make_time_authority
 from tests.api.served import assert_problem
 from tests.paper_log import check_logged, hash_leaf, read_checkpoint
+from tests.time_authority import LocalAuthority, ServedAuthority
 
 BAD_NUMBERS = ["-1", "+1", "1.0", "01", "x", "0x1", "1e3", "٣", "9" * 19, "%20"]
 
@@ -169,3 +174,45 @@ async def test_only_the_published_log_is_proved(served, dock, auditor, size):
     assert_problem(await auditor.get(last), 404, "log-part-not-found")
     await served.publish_log()
     assert (await auditor.get(last)).status_code == 200
+
+
+# --- time --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", BAD_NUMBERS)
+async def test_a_time_stamp_over_no_index_is_refused(stranger, number):
+    response = await stranger.get("/log/timestamp", params={"covering": number})
+
+    assert_problem(response, 400, "invalid-log-range")
+
+
+async def test_what_no_time_stamp_covers_yet_is_not_found(stranger, size):
+    response = await stranger.get("/log/timestamp", params={"covering": str(size - 1)})
+
+    assert_problem(response, 404, "log-part-not-found")
+
+
+async def test_a_time_stamp_is_public_and_checked_with_the_authoritys_root(
+    served, stranger, size, tmp_path
+):
+    local = LocalAuthority(tmp_path / "tsa")
+    tsa = ServedAuthority(local)
+    opened = served.resources
+    try:
+        await served.call(
+            stamp_checkpoint(
+                pool=opened.pool,
+                vault=opened.vault,
+                authority=make_time_authority(tsa.url, local.root_file, 60),
+                now=opened.now,
+            )
+        )
+    finally:
+        tsa.stop()
+
+    told = (await stranger.get("/log/timestamp", params={"covering": "0"})).json()
+    assert read_checkpoint(told["checkpoint"], opened.signer.verifier_key)[0] == told["tree_size"]
+    body = told["checkpoint"].partition("\n\n")[0] + "\n"
+    roots = read_roots(local.root_file.read_bytes())
+    stated = verify_timestamp(base64.b64decode(told["token"]), body.encode(), roots)
+    assert datetime.fromisoformat(told["gen_time"]) == stated

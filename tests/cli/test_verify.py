@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from ingest_service.cli.verify import verify_app
+from ingest_service.domain.timestamp import make_query
 from tests.dock.fake_service import make_leaf
 from tests.paper_log import PaperLog, list_growth
+from tests.time_authority import LocalAuthority
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "receipt"
 KEY_FILE = VECTORS / "verifier_key.txt"
@@ -335,6 +337,90 @@ def test_a_consistency_proof_that_cannot_be_read_fails(keep, content):
         *("--consistency", keep("growth", content)),
         status=1,
     )
+
+
+# --- time --------------------------------------------------------------------------------
+
+
+class Stamped:
+    """A checkpoint with a time stamp, as `/log/timestamp` gives it out."""
+
+    def __init__(self, keep, authority: LocalAuthority):
+        self.log = PaperLog("test.example/log", Ed25519PrivateKey.generate(), [b"a", b"b"])
+        self.note = self.log.checkpoint()
+        body = self.note.partition("\n\n")[0] + "\n"
+        self.token = authority.stamp(make_query(body.encode()).body)
+        self.document = {
+            "tree_size": 2,
+            "checkpoint": self.note,
+            "token": base64.b64encode(self.token).decode(),
+            "gen_time": "2026-11-22T20:00:00Z",
+        }
+        self.file = keep("stamped.json", json.dumps(self.document))
+        self.key_file = keep("log.vkey", self.log.verifier_key)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return LocalAuthority(tmp_path_factory.mktemp("tsa"))
+
+
+@pytest.fixture
+def stamped(keep, authority):
+    return Stamped(keep, authority)
+
+
+def test_a_time_stamp_holds(stamped, authority):
+    said = verify(
+        *("timestamp", stamped.file, "--tsa-ca", authority.root_file),
+        key=stamped.key_file,
+        status=0,
+    )
+
+    assert re.search(r"holds time: this checkpoint existed at 20\d\d-", said)
+
+
+def test_a_token_beside_its_checkpoint_holds(stamped, authority, keep):
+    verify(
+        *("timestamp", keep("note", stamped.note), "--token", keep("t.tsr", stamped.token)),
+        *("--tsa-ca", authority.root_file),
+        key=stamped.key_file,
+        status=0,
+    )
+
+
+def test_without_the_authoritys_root_the_time_is_not_verifiable(stamped):
+    said = verify("timestamp", stamped.file, key=stamped.key_file, status=3)
+
+    assert "not verifiable time: it says" in said
+
+
+def test_a_checkpoint_without_a_token_is_not_verifiable(stamped, keep):
+    verify("timestamp", keep("note", stamped.note), key=stamped.key_file, status=3)
+
+
+def test_a_time_stamp_on_another_checkpoint_fails(stamped, authority, keep):
+    other = PaperLog(stamped.log.origin, stamped.log.private_key, [b"a", b"B"]).checkpoint()
+    moved = keep("moved.json", json.dumps(stamped.document | {"checkpoint": other}))
+
+    said = verify(
+        *("timestamp", moved, "--tsa-ca", authority.root_file), key=stamped.key_file, status=1
+    )
+
+    assert "fails time" in said
+    assert "holds checkpoint" in said
+
+
+def test_a_changed_token_fails(stamped, authority, keep):
+    for at in range(60, len(stamped.token), 37):
+        changed = bytearray(stamped.token)
+        changed[at] ^= 1
+        verify(
+            *("timestamp", keep("note", stamped.note), "--token", keep("t", bytes(changed))),
+            *("--tsa-ca", authority.root_file),
+            key=stamped.key_file,
+            status=1,
+        )
 
 
 # --- offline -----------------------------------------------------------------------------
