@@ -7,7 +7,7 @@ from ingest_service.domain.custody import (
     CustodyEvent,
     Happening,
     format_time,
-    make_log_events,
+    make_device_events,
 )
 from ingest_service.domain.log_paths import timestamp_key
 from ingest_service.domain.timestamp import TimestampInvalid, verify_timestamp
@@ -76,7 +76,7 @@ def _describe(
             "authority": authority.url,
         },
     )
-    (event,) = make_log_events([happening], now=stamped.recorded_at)
+    (event,) = make_device_events(None, [happening], now=stamped.recorded_at)
     return event
 
 

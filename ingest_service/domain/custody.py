@@ -132,16 +132,6 @@ def make_device_events(
     ]
 
 
-def make_log_events(happenings: Sequence[Happening], *, now: datetime) -> list[CustodyEvent]:
-    """Return events of the log itself: of no clip and no device."""
-    return [
-        _make_event(
-            happening, clip_id=None, clip_seq=None, previous=None, now=now, device_serial=None
-        )
-        for happening in happenings
-    ]
-
-
 def format_time(moment: datetime) -> str:
     """Return RFC 3339 in UTC with microseconds: the one form inside leaves."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
