@@ -150,7 +150,7 @@ async def _complete(upload: Upload, parts: list[Part], vault: Vault) -> tuple[st
         upload.multipart_id or "",
         [StoredPart(part.part_number, part.etag, part.sha256) for part in parts],
     )
-    # A crash here leaves the object joined: the next driver recognises it by its tag.
+    # A crash here leaves the object joined: the next driver recognises it.
     facts = await vault.get_facts(key, joined.version)
     if facts is None:
         reason = f"object {key} is missing after it was joined"

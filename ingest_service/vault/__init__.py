@@ -138,7 +138,7 @@ class Vault(Protocol):
         """Join the parts, in the order given, into the object; may take minutes.
 
         Idempotent: when the answer of an earlier try was lost, the object is recognised by
-        its composite tag.
+        its composite tag, or by a mark of ours where tags are not made of MD5.
 
         Raises:
             StoredBytesLost: the upload or a part is gone and no such object exists.

@@ -41,6 +41,8 @@ FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 5.0
 PROBE_AGAIN_AFTER_S: Final = 10.0
 _STATUS_ABSENT: Final = frozenset({404, 405})
+# Goes with every multipart upload, and so with the object that it becomes.
+_MARK: Final = {"ingest-made-by": "multipart"}
 _PLAIN_MD5: Final = re.compile(r"[0-9a-f]{32}")
 
 _logger = structlog.get_logger("vault")
@@ -163,11 +165,11 @@ class S3Vault:
             with translating():
                 if with_sha256 and self._checks is not False:
                     answer = await self._client.create_multipart_upload(
-                        Bucket=self._bucket, Key=key, ChecksumAlgorithm="SHA256"
+                        Bucket=self._bucket, Key=key, Metadata=_MARK, ChecksumAlgorithm="SHA256"
                     )
                 else:
                     answer = await self._client.create_multipart_upload(
-                        Bucket=self._bucket, Key=key
+                        Bucket=self._bucket, Key=key, Metadata=_MARK
                     )
             return answer["UploadId"]
 
@@ -210,10 +212,37 @@ class S3Vault:
             return await self._retrying(send)
         except StoredBytesLost:
             # The answer of an earlier try may have been lost; then the object is there.
-            found = await self.get_facts(key, None)
-            if found is None or found.etag != make_composite_etag(parts):
+            found = await self._find_joined(key, parts)
+            if found is None:
                 raise
             return found
+
+    async def _find_joined(self, key: str, parts: Sequence[StoredPart]) -> StoredObject | None:
+        """Return the object under a key if it was joined from a multipart upload of ours.
+
+        Its tag tells where tags are made of MD5. Where the store encrypts with its own keys they
+        are not, even if they look so; there our mark tells, which came with the opening. Keys are
+        not shared, so nobody else joins under one.
+        """
+
+        async def send() -> tuple[StoredObject, Mapping[str, str]] | None:
+            with translating():
+                try:
+                    answer = await self._client.head_object(Bucket=self._bucket, Key=key)
+                except ClientError as error:
+                    if status_of(error) in _STATUS_ABSENT:
+                        return None
+                    raise
+            etag = answer["ETag"].strip('"')
+            found = StoredObject(etag, answer.get("VersionId"), answer["ContentLength"])
+            return found, answer["Metadata"]
+
+        answer = await self._retrying(send)
+        if answer is None:
+            return None
+        found, metadata = answer
+        is_marked = _MARK.items() <= metadata.items()
+        return found if is_marked or found.etag == make_composite_etag(parts) else None
 
     def _list_part(self, part: StoredPart) -> "CompletedPartTypeDef":
         listed: CompletedPartTypeDef = {"PartNumber": part.number, "ETag": f'"{part.etag}"'}

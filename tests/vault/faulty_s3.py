@@ -1,6 +1,9 @@
 """A proxy before a real S3 that fails on demand, with the request lost or carried out."""
 
 import asyncio
+import hashlib
+import io
+import re
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -37,6 +40,10 @@ _REFUSALS: dict[Fault, tuple[int, str]] = {
 }
 
 
+_CARRIED_OUT = frozenset({"stored", "stored_500", "stored_error_in_200", "truncated"})
+_TAG = re.compile(rb"[0-9a-f]{32}")
+
+
 @dataclass
 class _Plan:
     method: str
@@ -52,11 +59,18 @@ class FaultyS3:
         self._plans: list[_Plan] = []
         # A store that takes any x-amz-checksum-sha256; such a PUT is answered here.
         self.ignores_checksums = False
+        # A store that encrypts with its own keys: tags look like MD5, and are none.
+        self.has_opaque_tags = False
+        self._tags: dict[bytes, bytes] = {}
         self.seen: list[str] = []
 
     def fail_next(self, method: str, fault: Fault, *, query: str = "", times: int = 1) -> None:
         """Fail the next `times` requests of this method whose query holds `query`."""
         self._plans += [_Plan(method, query, fault)] * times
+
+    def forget_plans(self) -> None:
+        """Fail no more."""
+        self._plans.clear()
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(auto_decompress=False)
@@ -81,25 +95,44 @@ class FaultyS3:
                 return plan.fault
         return None
 
+    def _veil(self, text: bytes) -> bytes:
+        """Replace the store's tags by others of the same form."""
+
+        def other(tag: re.Match[bytes]) -> bytes:
+            veiled = hashlib.md5(b"opaque" + tag[0], usedforsecurity=False).hexdigest().encode()
+            self._tags[veiled] = tag[0]
+            return veiled
+
+        return _TAG.sub(other, text) if self.has_opaque_tags else text
+
+    def _veil_tags_of(self, answer: bytes) -> bytes:
+        return re.sub(rb"<ETag>.*?</ETag>", lambda tag: self._veil(tag[0]), answer)
+
+    def _unveil(self, text: bytes) -> bytes:
+        return _TAG.sub(lambda tag: self._tags.get(tag[0], tag[0]), text)
+
+    async def _forward(self, request: web.Request) -> tuple[aiohttp.ClientResponse, bytes]:
+        body, headers = await request.read(), request.headers.copy()
+        if request.method == "POST":
+            body = self._unveil(body)
+        if "If-Match" in headers:
+            headers["If-Match"] = self._unveil(headers["If-Match"].encode()).decode()
+        url = URL(f"{self._upstream}{request.raw_path}", encoded=True)
+        async with self._session.request(
+            request.method, url, data=io.BytesIO(body), headers=headers
+        ) as answer:
+            content = await answer.read()
+        return answer, self._veil_tags_of(content) if request.method == "POST" else content
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         fault = self._take_fault(request)
         self.seen.append(f"{request.method} {request.raw_path}")
         if self.ignores_checksums and "x-amz-checksum-sha256" in request.headers:
             return web.Response(headers={"ETag": '"0"', "x-amz-version-id": "v0"})
-        body = await request.read()
-        is_forwarded = fault is None or fault in {
-            "stored",
-            "stored_500",
-            "stored_error_in_200",
-            "truncated",
-        }
+        await request.read()
         answer, content = None, b""
-        if is_forwarded:
-            url = URL(f"{self._upstream}{request.raw_path}", encoded=True)
-            async with self._session.request(
-                request.method, url, data=body, headers=request.headers
-            ) as answer:
-                content = await answer.read()
+        if fault is None or fault in _CARRIED_OUT:
+            answer, content = await self._forward(request)
         if fault in _REFUSALS:
             status, code = _REFUSALS[fault]
             text = _ERROR.format(code)
@@ -112,6 +145,8 @@ class FaultyS3:
             return web.Response()
         headers = answer.headers.copy()
         headers.popall("Transfer-Encoding", None)
+        if "ETag" in headers:
+            headers["ETag"] = self._veil(headers["ETag"].encode()).decode()
         if request.method == "HEAD":
             return web.Response(status=answer.status, headers=headers)
         headers["Content-Length"] = str(len(content))

@@ -143,11 +143,13 @@ async def test_error_inside_a_200_is_no_completion(
     assert "InternalError" in caught.value.reason
 
 
+@pytest.mark.parametrize("has_opaque_tags", [False, True])
 @pytest.mark.parametrize("fault", ["stored", "stored_500", "stored_error_in_200"])
 async def test_completed_object_is_recognised_when_its_upload_is_forgotten(
-    faulty_vault: S3Vault, faulty: FaultyS3, prefix: str, fault: Fault
+    faulty_vault: S3Vault, faulty: FaultyS3, prefix: str, fault: Fault, *, has_opaque_tags: bool
 ) -> None:
-    """S3 may answer NoSuchUpload to a repeated completion; the object's tag tells."""
+    """S3 may answer NoSuchUpload to a repeated completion; the object's tag or our mark tells."""
+    faulty.has_opaque_tags = has_opaque_tags
     multipart_id = await faulty_vault.open_multipart(f"{prefix}clip")
     part = await faulty_vault.put_part(f"{prefix}clip", multipart_id, 1, Bytes(b"part"))
     faulty.fail_next("POST", fault, query="uploadId")
@@ -159,9 +161,11 @@ async def test_completed_object_is_recognised_when_its_upload_is_forgotten(
     assert await read_all(faulty_vault.read(f"{prefix}clip", stored.version)) == b"part"
 
 
+@pytest.mark.parametrize("has_opaque_tags", [False, True])
 async def test_other_object_under_the_key_is_not_taken_for_the_completed_one(
-    faulty_vault: S3Vault, prefix: str
+    faulty_vault: S3Vault, faulty: FaultyS3, prefix: str, *, has_opaque_tags: bool
 ) -> None:
+    faulty.has_opaque_tags = has_opaque_tags
     multipart_id = await faulty_vault.open_multipart(f"{prefix}clip")
     part = await faulty_vault.put_part(f"{prefix}clip", multipart_id, 1, Bytes(b"part"))
     await faulty_vault.abort_multipart(f"{prefix}clip", multipart_id)
