@@ -14,7 +14,7 @@ from ingest_service.api.problems import add_problem_handlers
 from ingest_service.api.tus_gate import TusGate
 from ingest_service.resources import Resources, open_resources
 from ingest_service.settings import Settings, load_settings
-from ingest_service.telemetry import configure_logging
+from ingest_service.telemetry import configure_logging, forget_dead_processes
 
 DESCRIPTION = """Docking stations send clips in resumable chunks; downstream services read metadata.
 
@@ -26,6 +26,7 @@ def make_app() -> FastAPI:
     """Return the application of a server process, from the environment (uvicorn's factory)."""
     settings = load_settings()
     configure_logging(form=settings.log_format, level=settings.log_level)
+    forget_dead_processes()
     return create_app(settings)
 
 

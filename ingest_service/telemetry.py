@@ -9,7 +9,9 @@ import logging
 import os
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import structlog
@@ -136,6 +138,29 @@ def forget_process(pid: int) -> None:
     """Drop the gauges of a process that ended; its counters stay in the sums."""
     if METRICS_DIR_VARIABLE in os.environ:
         mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library has no types here
+
+
+def forget_dead_processes() -> None:
+    """Drop the gauges of processes of this machine that died; whoever replaces them calls it."""
+    folder = os.environ.get(METRICS_DIR_VARIABLE)
+    if folder is None:
+        return
+    for path in Path(folder).glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            # Two processes that start at once may both find it.
+            with suppress(FileNotFoundError):
+                forget_process(int(pid))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 # --- the log -----------------------------------------------------------------------------

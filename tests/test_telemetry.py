@@ -85,6 +85,19 @@ def test_several_processes_add_up(tmp_path):
     assert "ingest_active_bodies 1.0" in text
 
 
+def test_a_process_that_replaces_a_dead_one_drops_its_gauges(tmp_path):
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    run("from ingest_service import telemetry as t; t.ACTIVE_BODIES.inc()", **environment)
+
+    text = run(
+        "from ingest_service import telemetry as t; t.ACTIVE_BODIES.inc(2);"
+        "t.forget_dead_processes(); print(t.render_metrics()[0].decode())",
+        **environment,
+    )
+
+    assert "ingest_active_bodies 2.0" in text
+
+
 def test_one_process_needs_no_folder():
     text = run(
         "from ingest_service import telemetry as t; t.TAKE_OVERS.inc();"

@@ -231,9 +231,11 @@ async def _announce_again(
         clip.size_bytes is None
         or (announcement.sha256_device is not None and clip.sha256_device is None)
     )
-    if not (is_abandoned or is_elsewhere or is_news):
-        return Announced(clip, upload, is_new=False)
     moment = now()
+    # The job has not ended it yet, and what was sent of it is still there.
+    is_overdue = upload.state == "open" and upload.expires_at <= moment
+    if not (is_abandoned or is_elsewhere or is_news or is_overdue):
+        return Announced(clip, upload, is_new=False)
     upload_id = make_id(moment) if is_abandoned else clip.upload_id
     resumed = Happening(
         "upload.resumed",

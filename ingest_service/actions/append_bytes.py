@@ -492,7 +492,7 @@ async def _put_part(append: _Append, body: Body, part_index: int) -> Part:
         append.has_leftovers = append.has_leftovers or stored.was_retried
         return Part(part_index, 0, length_bytes, None, stored.etag, key, stored.version)
     if upload.fits_one_part:
-        key = object_key_for(upload.own_clip_id, upload.upload_id, upload.epoch)
+        key = object_key_for(upload.own_clip_id, upload.upload_id, "append", upload.epoch)
         stored = await append.vault.put_object(key, body)
         append.has_leftovers = append.has_leftovers or stored.was_retried
         return Part(part_index, 0, length_bytes, None, stored.etag, key, stored.version)

@@ -137,7 +137,7 @@ async def _complete(upload: Upload, parts: list[Part], vault: Vault) -> tuple[st
     """Return key and facts of the clip's stored object, joining its parts where there are many."""
     _check_parts(upload, parts)
     if upload.length_bytes == 0:
-        key = object_key_for(upload.own_clip_id, upload.upload_id, 0)
+        key = object_key_for(upload.own_clip_id, upload.upload_id, "empty")
         empty = await vault.put_object(key, BytesBody([]))
         return key, StoredObject(empty.etag, empty.version, 0)
     if upload.fits_one_part:

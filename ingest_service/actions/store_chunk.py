@@ -198,7 +198,7 @@ async def _put(
     )
     try:
         if upload.fits_one_part:
-            key = object_key_for(upload.own_clip_id, upload.upload_id, attempt)
+            key = object_key_for(upload.own_clip_id, upload.upload_id, "chunk", attempt)
             stored = await vault.put_object(key, body)
             part = Part(
                 chunk.index, 0, chunk.length_bytes, chunk.sha256, stored.etag, key, stored.version

@@ -25,8 +25,6 @@ from ingest_service.ledger import clips, uploads
 from ingest_service.ledger.connection import Pool, reading
 from ingest_service.vault import Vault
 
-# Takers of an upload and sealing docks count from 1, so nobody else ever writes to this key.
-_OPENING: Final = 0
 _CHAIN_TRIES: Final = 8
 
 
@@ -55,7 +53,7 @@ async def store_whole(
         VaultUnavailable, LedgerUnavailable: ask for the offset, then send again.
     """
     upload = announced.upload
-    key = object_key_for(upload.own_clip_id, upload.upload_id, _OPENING)
+    key = object_key_for(upload.own_clip_id, upload.upload_id, "opening")
     length_bytes = upload.length_bytes or 0
     running = resume_sha256(None)
     keep = budget.take(length_bytes)

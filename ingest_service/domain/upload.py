@@ -155,10 +155,19 @@ def number_part(part_index: int, attempt: int) -> int:
     return part_index * ATTEMPTS_PER_PART + attempt % ATTEMPTS_PER_PART + 1
 
 
-def object_key_for(clip_id: UUID, upload_id: UUID, attempt: int | None = None) -> str:
-    """Return the key of a clip's object; one per attempt where one PutObject stores it."""
+Writer = Literal["chunk", "append", "opening", "empty"]
+
+
+def object_key_for(
+    clip_id: UUID, upload_id: UUID, writer: Writer | None = None, attempt: int = 0
+) -> str:
+    """Return the key of a clip's object.
+
+    Where one PutObject stores it, each kind of writer has keys of its own, one per attempt (or
+    epoch): a bucket without versions keeps the last object that was put under a key.
+    """
     key = f"clips/{clip_id}/{upload_id}"
-    return key if attempt is None else f"{key}.{attempt}"
+    return key if writer is None else f"{key}.{writer}-{attempt}"
 
 
 def clip_prefix(clip_id: UUID) -> str:

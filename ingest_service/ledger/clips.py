@@ -160,6 +160,7 @@ REOPEN_CLIP: Final = """
     ), moved AS (
         UPDATE uploads
            SET station_id = $5,
+               expires_at = CASE WHEN state = 'open' THEN $10 ELSE expires_at END,
                length_bytes = COALESCE(
                    length_bytes, CASE WHEN state = 'open' THEN head.size_bytes END)
           FROM head
@@ -197,7 +198,8 @@ async def reopen_clip(
 ) -> bool:
     """Hand a clip's upload to a station, or open a new one; False: the clip changed meanwhile.
 
-    A length or digest that was not known yet is taken over from the announcement.
+    A length or digest that was not known yet is taken over from the announcement; an upload that
+    goes on has all its time again.
     """
     rows = await connection.fetch(
         REOPEN_CLIP,

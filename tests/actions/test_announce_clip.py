@@ -24,6 +24,7 @@ from tests.actions.engine import (
     get_upload,
     hold_at,
     list_event_types,
+    make_overdue,
     read_object,
 )
 
@@ -145,6 +146,27 @@ async def test_a_digest_cannot_be_changed_by_announcing_without_one(
     await service.announce(recording)
 
     assert (await get_clip(ledger, clip.clip_id)).sha256_device.hex() == digest
+
+
+# --- too late, and not too late ------------------------------------------------------------
+
+
+async def test_an_overdue_upload_that_nobody_ended_goes_on_where_it_was(
+    service, ledger, vault, footage, recording
+):
+    chunks = cut_chunks(footage)
+    announced = await service.announce(recording)
+    await service.store(announced.clip.clip_id, 0, chunks[0])
+    await make_overdue(ledger, announced.upload.upload_id)
+
+    again = await service.announce(recording)
+
+    assert again.upload.upload_id == announced.upload.upload_id
+    assert again.upload.expires_at > service.now()
+    assert not await service.expire(announced.upload.upload_id)
+    for index in (1, 2, 3):
+        await service.store(announced.clip.clip_id, index, chunks[index])
+    assert read_object(vault, await service.seal(announced.clip.clip_id)) == footage
 
 
 # --- another dock -------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The grid of parts: where each byte belongs, for good."""
 
 from datetime import UTC, datetime
+from typing import get_args
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,7 @@ from ingest_service.domain.upload import (
     MIB,
     PARTS_MAX,
     Upload,
+    Writer,
     choose_part_bytes,
     missing_ranges,
     number_part,
@@ -140,9 +142,15 @@ def test_two_epochs_never_share_a_tail_or_an_object(one, two):
     assert (tail_key_for(UPLOAD_ID, one, 5, 7) == tail_key_for(UPLOAD_ID, two, 5, 7)) is (
         one == two
     )
-    assert (object_key_for(CLIP_ID, UPLOAD_ID, one) == object_key_for(CLIP_ID, UPLOAD_ID, two)) is (
-        one == two
-    )
+    keys = [object_key_for(CLIP_ID, UPLOAD_ID, "append", epoch) for epoch in (one, two)]
+    assert (keys[0] == keys[1]) is (one == two)
+
+
+@given(st.integers(0, 2**31))
+def test_two_kinds_of_writers_never_share_an_object(number):
+    keys = {object_key_for(CLIP_ID, UPLOAD_ID, writer, number) for writer in get_args(Writer)}
+
+    assert len(keys | {object_key_for(CLIP_ID, UPLOAD_ID)}) == len(get_args(Writer)) + 1
 
 
 def test_tails_of_one_epoch_differ_by_place_and_length():
