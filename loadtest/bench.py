@@ -32,12 +32,13 @@ from loadtest.bench_runs import (
     run_parallel,
     run_small,
 )
+from loadtest.bench_tus import TUS_WAYS, TusWay, run_head, run_tus
 from loadtest.dock_wire import Refused
 from loadtest.link import LinkBroken
 from loadtest.own_stack import Stack, StackFailed, running_stack
 
 RESULTS: Final = Path(__file__).parent / "results"
-RUNS: Final = ("big", "parallel", *SMALL_WAYS, "many")
+RUNS: Final = ("big", *TUS_WAYS, "parallel", *SMALL_WAYS, "head", "many")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -51,6 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--parallel-gib", type=float, default=2.0, help="one clip (default 2)")
     parser.add_argument("--small-clips", type=int, default=3000, help="of 256 KiB (default 3000)")
     parser.add_argument("--small-connections", type=int, default=16, help="(default 16)")
+    parser.add_argument("--heads", type=int, default=20_000, help="(default 20000)")
     parser.add_argument("--many-gib", type=float, default=8.0, help="64 clips, in all (default 8)")
     parser.add_argument("--tries", type=int, default=2, help="of a noisy run (default 2)")
     parser.add_argument("--only", nargs="+", choices=RUNS, default=RUNS, help="default: all")
@@ -83,6 +85,16 @@ class Bench:
         if name == "big":
             total = int(asked.big_gib * GIB)
             return await self._show(name, total, lambda go: run_big(self._stack, run, total, go))
+        if name in TUS_WAYS:
+            tus_way, total = cast("TusWay", name), int(asked.big_gib * GIB)
+            return await self._show(
+                name, total, lambda go: run_tus(self._stack, run, total, go, tus_way)
+            )
+        if name == "head":
+            count, connections = asked.heads, asked.small_connections
+            return await self._show(
+                name, count, lambda go: run_head(self._stack, run, count, connections, go)
+            )
         if name == "parallel":
             total = int(asked.parallel_gib * GIB)
             return await self._show(
@@ -113,7 +125,10 @@ class Bench:
 async def measure(stack: Stack, arguments: argparse.Namespace, console: Console) -> Report:
     """Make the runs that were asked for."""
     bench = Bench(stack, arguments, console)
-    runs = {name: await bench.make(name) for name in RUNS if name in arguments.only}
+    asked = set(arguments.only)
+    if asked & set(TUS_WAYS):
+        asked.add("big")  # what they are compared with
+    runs = {name: await bench.make(name) for name in RUNS if name in asked}
     return Report(runs)
 
 

@@ -10,6 +10,7 @@ from typing import Final, Literal
 import psutil
 
 from loadtest.bench_runs import MIB, SMALL_WAYS, Measured
+from loadtest.bench_tus import TUS_WAYS
 
 DOCS: Final = Path("docs/performance.md")
 BEGIN: Final = "<!-- bench:begin -->"
@@ -22,6 +23,8 @@ BIG_CPU_S_PER_GIB_MAX: Final = 1.25
 BIG_TIMES_HASHLIB_MAX: Final = 2.2
 SMALL_CLIPS_PER_S_MIN: Final = 350.0
 WHOLE_CPU_MS_MAX: Final = 1.25
+TUS_TIMES_NATIVE_MAX: Final = 1.15
+HEADS_PER_CPU_S_MIN: Final = 2000.0
 MANY_RSS_MIB_MAX: Final = 400.0
 
 
@@ -94,6 +97,7 @@ class Report:
                     "times",
                 ),
             ]
+        goals += self._goals_of_tus()
         if small := self.runs.get("small"):
             figure, limit = small.clips / small.wall_s, SMALL_CLIPS_PER_S_MIN
             what = "small clips by three requests, one worker"
@@ -106,6 +110,22 @@ class Report:
             figure, limit = many.rss_max_bytes / MIB, MANY_RSS_MIB_MAX
             what = f"memory under {many.clips} clips at once"
             goals.append(Goal(what, figure, limit, "at most", "MiB RSS"))
+        return goals
+
+    def _goals_of_tus(self) -> list[Goal]:
+        goals = []
+        native = self.runs.get("big")
+        for way in TUS_WAYS:
+            if native is not None and (measured := self.runs.get(way)):
+                # Both beside SHA-256 alone, right before and after: the machine cancels out.
+                figure = _times_hashlib(measured) / _times_hashlib(native)
+                sent = "a PATCH per 8 MiB" if way == "tus" else "one PATCH per clip"
+                what = f"big clips by tus, {sent}, API process beside native"
+                goals.append(Goal(what, figure, TUS_TIMES_NATIVE_MAX, "at most", "times"))
+        if head := self.runs.get("head"):
+            figure, limit = head.clips / head.cpu_s["serve"], HEADS_PER_CPU_S_MIN
+            what = "HEAD, one worker"
+            goals.append(Goal(what, figure, limit, "at least", "per CPU-second", _slowness(head)))
         return goals
 
     def lines(self) -> list[str]:
@@ -162,7 +182,13 @@ def _slowness(measured: Measured) -> float:
     return measured.hashlib_cpu_s_per_gib / REFERENCE_HASHLIB_CPU_S_PER_GIB
 
 
+def _times_hashlib(measured: Measured) -> float:
+    return measured.cpu_s["serve"] / measured.gib / measured.hashlib_cpu_s_per_gib
+
+
 def _describe(measured: Measured) -> list[str]:
+    if measured.name == "head":
+        return _describe_heads(measured)
     gib = measured.gib
     api = measured.cpu_s["serve"] / gib
     speed = f"{measured.sent_bytes / MIB / measured.wall_s:.0f} MiB/s"
@@ -196,6 +222,15 @@ def _describe(measured: Measured) -> list[str]:
             f"NOISY: others used {measured.foreign_cpu_s:.1f} CPU-s in {measured.wall_s:.1f} s"
         )
     return lines
+
+
+def _describe_heads(measured: Measured) -> list[str]:
+    rate = measured.clips / measured.wall_s
+    api_ms = 1000 * measured.cpu_s["serve"] / measured.clips
+    return [
+        f"head: {measured.clips} questions at {rate:.0f}/s, API {api_ms:.3f} CPU-ms each",
+        f"beside it: Postgres {measured.cpu_s['postgres']:.1f} CPU-s",
+    ]
 
 
 def _machine() -> str:

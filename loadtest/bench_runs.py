@@ -83,7 +83,7 @@ async def run_big(stack: Stack, run: str, total_bytes: int, advance: Advance) ->
     size_bytes = total_bytes // 8 // PATTERN_BYTES * PATTERN_BYTES
     clips = [make_clip(f"{run}-big", number, size_bytes) for number in range(8)]
     measured = Measured("big", len(clips), sum(clip.size_bytes for clip in clips))
-    links = await _open_links(stack, len(clips))
+    links = await open_links(stack, len(clips))
     sealed: list[Sealed] = []
 
     async def send(link: Link, clip: ClipOnWire) -> None:
@@ -99,7 +99,7 @@ async def run_big(stack: Stack, run: str, total_bytes: int, advance: Advance) ->
             for link, clip in zip(links, clips, strict=True):
                 group.create_task(send(link, clip))
 
-    await _measure(stack, measured, send_all, links, sealed)
+    await measure_run(stack, measured, send_all, links, sealed)
     return measured
 
 
@@ -107,7 +107,7 @@ async def run_parallel(stack: Stack, run: str, total_bytes: int, advance: Advanc
     """Send one clip over 8 connections at once, so that its chunks come out of order."""
     clip = make_clip(f"{run}-parallel", 0, total_bytes)
     measured = Measured("parallel", 1, clip.size_bytes)
-    links = await _open_links(stack, 8)
+    links = await open_links(stack, 8)
     sealed: list[Sealed] = []
 
     async def send(link: Link, path: str, indices: Iterator[int]) -> None:
@@ -124,7 +124,7 @@ async def run_parallel(stack: Stack, run: str, total_bytes: int, advance: Advanc
         await seal(links[0], stack.wire, path)
         sealed.append((clip, path))
 
-    await _measure(stack, measured, send_all, links, sealed)
+    await measure_run(stack, measured, send_all, links, sealed)
     return measured
 
 
@@ -137,7 +137,7 @@ async def run_small(
     """
     clips = [make_clip(f"{run}-{name}", number, 256 * 1024) for number in range(clip_count)]
     measured = Measured(name, clip_count, sum(clip.size_bytes for clip in clips))
-    links = await _open_links(stack, connections)
+    links = await open_links(stack, connections)
     waiting = iter(clips)
     sealed: list[Sealed] = []
 
@@ -158,7 +158,7 @@ async def run_small(
             for link in links:
                 group.create_task(send(link))
 
-    await _measure(stack, measured, send_all, links, sealed)
+    await measure_run(stack, measured, send_all, links, sealed)
     return measured
 
 
@@ -168,7 +168,7 @@ async def run_many(
     """Send clips of 1 GiB all at once and stop after `total_bytes`: memory is what is asked."""
     clips = [make_unsealed_clip(f"{run}-many", number, GIB) for number in range(clip_count)]
     measured = Measured("many", clip_count, 0)
-    links = await _open_links(stack, clip_count)
+    links = await open_links(stack, clip_count)
 
     async def send(link: Link, clip: ClipOnWire) -> None:
         path = await announce(link, stack.wire, clip)
@@ -184,15 +184,16 @@ async def run_many(
             for link, clip in zip(links, clips, strict=True):
                 group.create_task(send(link, clip))
 
-    await _measure(stack, measured, send_all, links, [])
+    await measure_run(stack, measured, send_all, links, [])
     return measured
 
 
-async def _open_links(stack: Stack, count: int) -> list[Link]:
+async def open_links(stack: Stack, count: int) -> list[Link]:
+    """Connect so often to the API."""
     return [await open_link(stack.wire.host, stack.wire.port) for _ in range(count)]
 
 
-async def _measure(
+async def measure_run(
     stack: Stack,
     measured: Measured,
     send_all: Callable[[], Awaitable[None]],

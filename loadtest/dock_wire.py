@@ -14,6 +14,8 @@ from loadtest.link import Answer, Link
 _STATUS_OK: Final = 200
 _STATUS_CREATED: Final = 201
 _STATUS_ACCEPTED: Final = 202
+_STATUS_NO_CONTENT: Final = 204
+_APPEND_TYPE: Final = "application/offset+octet-stream"
 _SEAL_PAUSE_S: Final = 0.2
 _RECEIPT_PAUSE_S: Final = 0.5
 
@@ -156,19 +158,48 @@ async def send_chunk(
 
 async def create_whole(link: Link, wire: Wire, clip: ClipOnWire) -> str:
     """Send a clip by one request (tus creation-with-upload); return the path of its resource."""
-    said = json.loads(clip.announcement())
-    pairs = (
-        f"{key} {base64.b64encode(str(value).encode()).decode()}" for key, value in said.items()
-    )
-    extra = (
-        f"Tus-Resumable: 1.0.0\r\nUpload-Length: {clip.size_bytes}\r\n"
-        f"Upload-Metadata: {','.join(pairs)}\r\nContent-Type: application/offset+octet-stream\r\n"
-    )
+    extra = f"{_tus_fields(clip)}Content-Type: {_APPEND_TYPE}\r\n"
     head = wire.head("POST", "/files", clip.size_bytes, extra)
     answer = await link.ask(head, make_chunk(clip.stamp, clip.size_bytes))
     if answer.status != _STATUS_CREATED:
         raise Refused(step="create", answer=answer)
     return f"/v1/clips/{answer.find_field('ingest-clip-id')}"
+
+
+async def open_tus(link: Link, wire: Wire, clip: ClipOnWire) -> tuple[str, str]:
+    """Open an upload by tus; return its path and that of the clip's resource."""
+    answer = await link.ask(wire.head("POST", "/files", 0, _tus_fields(clip)))
+    if answer.status != _STATUS_CREATED:
+        raise Refused(step="open", answer=answer)
+    upload_path = urlsplit(answer.find_field("location") or "").path
+    return upload_path, f"/v1/clips/{answer.find_field('ingest-clip-id')}"
+
+
+async def append_tus(
+    link: Link, wire: Wire, clip: ClipOnWire, upload_path: str, index: int, chunk_count: int
+) -> None:
+    """Send so many chunks of a clip, from this one on, by one PATCH."""
+    lengths = [clip.chunk_bytes(each) for each in range(index, index + chunk_count)]
+    extra = (
+        f"Tus-Resumable: 1.0.0\r\nUpload-Offset: {index * PATTERN_BYTES}\r\n"
+        f"Content-Type: {_APPEND_TYPE}\r\n"
+    )
+    head = wire.head("PATCH", upload_path, sum(lengths), extra)
+    body = [buffer for length in lengths for buffer in make_chunk(clip.stamp, length)]
+    answer = await link.ask(head, body)
+    if answer.status != _STATUS_NO_CONTENT:
+        raise Refused(step=f"append at chunk {index}", answer=answer)
+
+
+def _tus_fields(clip: ClipOnWire) -> str:
+    said = json.loads(clip.announcement())
+    pairs = (
+        f"{key} {base64.b64encode(str(value).encode()).decode()}" for key, value in said.items()
+    )
+    return (
+        f"Tus-Resumable: 1.0.0\r\nUpload-Length: {clip.size_bytes}\r\n"
+        f"Upload-Metadata: {','.join(pairs)}\r\n"
+    )
 
 
 async def seal(link: Link, wire: Wire, path: str) -> None:

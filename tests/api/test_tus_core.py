@@ -13,6 +13,7 @@ from tests.api.served import (
     assert_problem,
     open_wire,
 )
+from tests.e2e.mortal_server import MortalPool
 
 DATA = bytes(range(256)) * 8
 
@@ -209,6 +210,16 @@ async def test_a12_head_tells_the_offset_at_the_start_on_the_way_and_at_the_end(
         offsets.append(await dock.offset(path))
 
     assert offsets == [0, 5, 10]
+
+
+async def test_a12_head_is_one_row_read(served, dock):
+    path = await dock.open(10)
+    await dock.head(path)
+    steps = []
+    with served.changed(pool=MortalPool(served.resources.pool, steps.append)):
+        await dock.head(path)
+
+    assert steps == ["before FIND_UPLOAD", "after FIND_UPLOAD"]
 
 
 async def test_a13_head_tells_the_length(dock):
