@@ -1,13 +1,17 @@
 """`ingest serve`: the HTTP API."""
 
 import os
+import socket
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import typer
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
-from ingest_service.cli.startup import require_settings
+from ingest_service.cli.startup import EXIT_FAILED, require_settings
 
 # The API by name: with several workers each process imports it for itself.
 _APP: Final = "ingest_service.app:make_app"
@@ -15,6 +19,10 @@ _PROTOCOL: Final = "ingest_service.api.wire:GuardedProtocol"
 # uvicorn kills a worker that does not answer its parent for 5 s, and with it every connection. On a
 # machine that is short of CPU a worker with 11,000 docks is that silent and not dead.
 _HUNG_AFTER_S: Final = 60
+# libuv accepts one connection per listener in each turn of the loop (its pull request 3696). A loop
+# that is busy turns some twenty times a second: a thousand docks that come back together would wait
+# for a minute; so the socket is listened on so many times.
+_LISTENERS: Final = 16
 # Read by prometheus_client when it is imported; the API's processes are new interpreters.
 _METRICS_DIR_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -29,7 +37,7 @@ def serve() -> None:
     settings = require_settings()
     if settings.workers > 1:
         _share_metrics(settings.metrics_dir)
-    uvicorn.run(
+    config = uvicorn.Config(
         _APP,
         factory=True,
         host=settings.host,
@@ -49,6 +57,20 @@ def serve() -> None:
         server_header=False,
         proxy_headers=False,
     )
+    sockets = multiply(config.bind_socket())
+    with suppress(KeyboardInterrupt):
+        if settings.workers > 1:
+            Multiprocess(config, sockets).run()
+            return
+        server = uvicorn.Server(config)
+        server.run(sockets)
+        if not server.started:
+            raise typer.Exit(EXIT_FAILED)
+
+
+def multiply(listener: socket.socket) -> list[socket.socket]:
+    """Return a listening socket so many times that an event loop accepts a crowd in some turns."""
+    return [listener, *(listener.dup() for _ in range(_LISTENERS - 1))]
 
 
 def _share_metrics(folder: Path | None) -> None:
