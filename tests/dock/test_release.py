@@ -6,6 +6,8 @@ import pytest
 
 from ingest_service.dock.failures import FileChanged, ReceiptRefused
 from ingest_service.dock.release import erase_recording, verify_release
+from ingest_service.domain.cosignature import make_policy
+from ingest_service.domain.note import COSIGNATURE_TYPE, make_verifier_key
 from tests.dock.fake_service import SIGNER_NAME, Signer, make_leaf
 from tests.paper_log import PaperLog
 
@@ -20,13 +22,14 @@ def signer() -> Signer:
     return Signer()
 
 
-def verify(signer, receipt):
+def verify(signer, receipt, **pinned):
     return verify_release(
         receipt,
         verifier_key=signer.verifier_key,
         clip_id=CLIP_ID,
         sha256_hex=SHA256_HEX,
         size_bytes=len(CONTENT),
+        **pinned,
     )
 
 
@@ -91,6 +94,15 @@ def test_a_garbled_signature_is_refused(signer, signature):
 
     with pytest.raises(ReceiptRefused):
         verify(signer, receipt.model_copy(update={"signature": signature}))
+
+
+def test_a_receipt_that_no_pinned_witness_cosigned_is_refused(signer):
+    receipt = signer.sign_receipt(make_leaf(CLIP_ID, SHA256_HEX, len(CONTENT)))
+    witness = make_verifier_key("witness.example", Signer().public_key, kind=COSIGNATURE_TYPE)
+
+    with pytest.raises(ReceiptRefused, match="1 must have"):
+        verify(signer, receipt, witnesses=make_policy([witness], 1))
+    assert verify(signer, receipt, witnesses=make_policy([witness], 0)).segment_no == 0
 
 
 async def test_a_file_that_was_secured_is_erased_with_its_sidecar(tmp_path, signer):
