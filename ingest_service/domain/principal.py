@@ -51,6 +51,11 @@ class Principal:
         if scope not in self.scopes:
             raise Forbidden(scope)
 
+    def require_any(self, *scopes: str) -> None:
+        """Raise Forbidden unless one of the scopes is granted."""
+        if self.scopes.isdisjoint(scopes):
+            raise Forbidden(" or ".join(scopes))
+
     def may_see_borough(self, borough: str) -> bool:
         """Tell whether clips of this borough exist for this principal."""
         return self.boroughs is None or borough in self.boroughs

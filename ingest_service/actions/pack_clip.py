@@ -1,0 +1,157 @@
+"""Pack: a clip with all that a stranger needs to check it, as one stream."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+import structlog
+
+from ingest_service.actions.prove_log import PublishedHead, find_proof
+from ingest_service.actions.record_access import record_access
+from ingest_service.domain.clip import Clip
+from ingest_service.domain.clock import Clock
+from ingest_service.domain.custody import Happening
+from ingest_service.domain.manifest import ManifestName
+from ingest_service.domain.pack import (
+    PackContents,
+    PackedEvent,
+    name_clip_file,
+    name_folder,
+    write_payload,
+    write_tags,
+)
+from ingest_service.domain.zip_stream import ZipStream
+from ingest_service.errors import ContentGone, LogPartNotFound, StoredBytesLost
+from ingest_service.ledger import packs
+from ingest_service.ledger.connection import Pool, reading
+from ingest_service.signer import Signer
+from ingest_service.vault import Vault
+
+_LOG: Final = structlog.get_logger("ingest.pack")
+_PACKED_STATES: Final = frozenset({"sealed", "secured", "erase_pending", "quarantined"})
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A pack that is ready to be sent: everything is at hand but the footage."""
+
+    contents: PackContents
+    file_name: str
+    pieces: AsyncIterator[bytes]
+
+
+async def pack_clip(
+    clip: Clip, access: Happening, *, pool: Pool, vault: Vault, signer: Signer, now: Clock
+) -> Pack:
+    """Return the pack of a clip; `access` is recorded before the first byte leaves.
+
+    Its proofs are under one published checkpoint: events that it does not cover yet (this access
+    is one) are left out, and counted.
+
+    Raises:
+        ContentGone: the clip has no bytes (any more, or yet); nothing was recorded.
+        LogPartNotFound: no published checkpoint covers any event of the clip yet.
+        LogForked: the ledger does not hold what was signed.
+        StoredBytesLost: the clip's manifest, or the first of its bytes, cannot be read.
+    """
+    if clip.state not in _PACKED_STATES or clip.object_key is None or clip.size_bytes is None:
+        raise ContentGone(clip.clip_id, clip.state)
+    contents = await _gather(clip, pool, vault, signer, now)
+    await record_access(clip.clip_id, access, pool=pool, now=now)
+    folder = name_folder(clip)
+    return Pack(contents, f"{folder}.zip", await _begin(_write(contents, folder, vault)))
+
+
+async def _gather(clip: Clip, pool: Pool, vault: Vault, signer: Signer, now: Clock) -> PackContents:
+    head = PublishedHead()
+    async with reading(pool) as connection:
+        placed = await packs.list_placed_events(connection, clip.clip_id)
+        events: list[PackedEvent] = []
+        # The last one first: the checkpoint that covers it covers all.
+        for event in reversed(placed):
+            if event.leaf_index is None:
+                continue
+            proof = await find_proof(
+                connection,
+                event.leaf,
+                event.leaf_index,
+                head=head,
+                verifier_key=signer.verifier_key,
+            )
+            if proof is not None:
+                events.append(PackedEvent(event.leaf, event.leaf_index, proof))
+    events.reverse()
+    if not events or head.signed is None:
+        reason = f"no published checkpoint covers clip {clip.clip_id} yet"
+        raise LogPartNotFound(reason)
+    manifest = None
+    if clip.manifest_sha256 is not None:
+        name = ManifestName(clip.clip_id, clip.manifest_sha256)
+        manifest = b"".join([block async for block in vault.read(name.key, None)])
+        if hashlib.sha256(manifest).digest() != clip.manifest_sha256:
+            reason = f"{name.key} is not what was stored"
+            raise StoredBytesLost(reason)
+    return PackContents(
+        clip=clip,
+        events=events,
+        manifest=manifest,
+        checkpoint=head.signed.text,
+        verifier_keys=[signer.verifier_key],
+        left_out=len(placed) - len(events),
+        made_at=now(),
+    )
+
+
+async def _begin(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Wait for the first of the footage, so that a missing object is an answer and no torn file."""
+    first = await anext(pieces)
+
+    async def resume() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return resume()
+
+
+async def _write(contents: PackContents, folder: str, vault: Vault) -> AsyncIterator[bytes]:
+    """Yield the zip file: the footage first, what depends on its hash last.
+
+    Raises:
+        StoredBytesLost: the stored bytes are not what they were; the file ends without its
+            directory, so that nobody takes it for whole.
+    """
+    clip = contents.clip
+    archive = ZipStream(contents.made_at)
+    digest, length = hashlib.sha256(), 0
+    name = name_clip_file(clip)
+
+    async def footage() -> AsyncIterator[bytes]:
+        nonlocal length
+        async for block in vault.read(clip.object_key or "", clip.object_version):
+            digest.update(block)
+            length += len(block)
+            yield block
+
+    async for piece in archive.stream(f"{folder}/{name}", clip.size_bytes or 0, footage()):
+        yield piece
+    expected = clip.sha256 if clip.state != "quarantined" else None
+    if expected is not None and digest.digest() != expected:
+        _LOG.error("pack_not_finished", clip_id=str(clip.clip_id), reason="stored bytes differ")
+        reason = f"the stored bytes of clip {clip.clip_id} are not what was secured"
+        raise StoredBytesLost(reason)
+    sums, total = {name: digest.hexdigest()}, length
+    for payload_name, data in write_payload(contents).items():
+        sums[payload_name] = hashlib.sha256(data).hexdigest()
+        total += len(data)
+        yield archive.add(f"{folder}/{payload_name}", data)
+    for tag_name, data in write_tags(contents, sums, total, read_verifier()).items():
+        yield archive.add(f"{folder}/{tag_name}", data)
+    yield archive.finish()
+
+
+def read_verifier() -> bytes:
+    """Return verify.py as it goes into every pack."""
+    return resources.files("schemas").joinpath("verify_pack.py").read_bytes()
