@@ -38,6 +38,7 @@ class JobRules:
 
     interval_s: float
     read_back_concurrency: int
+    read_back_yield_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 body_stall_timeout_s=settings.body_stall_timeout_s,
                 finish_wait_s=settings.finish_wait_s,
             ),
-            jobs=JobRules(settings.job_interval_s, settings.read_back_concurrency),
+            jobs=JobRules(
+                settings.job_interval_s, settings.read_back_concurrency, settings.read_back_yield_s
+            ),
             now=utc_now,
             base_url=settings.base_url,
             json_bytes_max=settings.json_bytes_max,

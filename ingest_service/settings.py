@@ -178,6 +178,13 @@ class Settings(BaseSettings):
     read_back_concurrency: int = Field(
         default=2, ge=1, le=64, description="Objects re-read at once by `ingest work`."
     )
+    read_back_yield_s: float = Field(
+        default=10,
+        ge=0,
+        le=3600,
+        description="While footage comes in, a sealed clip waits so long for its read-back:"
+        " receiving comes first.",
+    )
     worker_stale_after_s: float = Field(
         default=30, gt=0, description="/readyz complains when `ingest work` was silent this long."
     )

@@ -8,12 +8,13 @@ The real API process, real Postgres, jobs and custody on, against an S3 that cos
 
 import argparse
 import asyncio
+import dataclasses
 import secrets
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Literal, cast
 
 import uvloop
 from rich.console import Console
@@ -39,6 +40,8 @@ from loadtest.own_stack import Stack, StackFailed, running_stack
 
 RESULTS: Final = Path(__file__).parent / "results"
 RUNS: Final = ("big", *TUS_WAYS, "parallel", *SMALL_WAYS, "head", "many")
+# On the real store: the way through it, not the cost of the service.
+STORE_RUN: Final = "store"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -54,8 +57,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--small-connections", type=int, default=16, help="(default 16)")
     parser.add_argument("--heads", type=int, default=20_000, help="(default 20000)")
     parser.add_argument("--many-gib", type=float, default=8.0, help="64 clips, in all (default 8)")
+    parser.add_argument("--store-gib", type=float, default=2.0, help="8 clips (default 2)")
     parser.add_argument("--tries", type=int, default=2, help="of a noisy run (default 2)")
-    parser.add_argument("--only", nargs="+", choices=RUNS, default=RUNS, help="default: all")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=(*RUNS, STORE_RUN),
+        default=(*RUNS, STORE_RUN),
+        help="default: all",
+    )
     parser.add_argument("--write-docs", action="store_true", help="table in docs/performance.md")
     return parser.parse_args()
 
@@ -100,6 +110,11 @@ class Bench:
             return await self._show(
                 name, total, lambda go: run_parallel(self._stack, run, total, go)
             )
+        if name == STORE_RUN:
+            total = int(asked.store_gib * GIB)
+            return await self._show(
+                name, total, lambda go: run_big(self._stack, run, total, go, name)
+            )
         if name in SMALL_WAYS:
             way = cast("SmallWay", name)
             count, connections = asked.small_clips, asked.small_connections
@@ -122,35 +137,63 @@ class Bench:
             return await run(lambda amount: progress.advance(task, amount))
 
 
-async def measure(stack: Stack, arguments: argparse.Namespace, console: Console) -> Report:
-    """Make the runs that were asked for."""
+async def measure(
+    stack: Stack, names: Sequence[str], arguments: argparse.Namespace, console: Console
+) -> dict[str, Measured]:
+    """Make runs, one after the other."""
     bench = Bench(stack, arguments, console)
-    asked = set(arguments.only)
-    if asked & set(TUS_WAYS):
-        asked.add("big")  # what they are compared with
-    runs = {name: await bench.make(name) for name in RUNS if name in asked}
-    return Report(runs)
+    return {name: await bench.make(name) for name in names}
+
+
+def measure_on(
+    store: Literal["null", "embedded"],
+    names: Sequence[str],
+    arguments: argparse.Namespace,
+    console: Console,
+) -> dict[str, Measured]:
+    """Start the service on a store, make the runs that were asked for, and stop it.
+
+    Raises:
+        StackFailed: it did not start, or refused what it was sent.
+    """
+    wanted = set(arguments.only)
+    if wanted & set(TUS_WAYS):
+        wanted.add("big")  # what they are compared with
+    asked = [name for name in names if name in wanted]
+    if not asked:
+        return {}
+    told = "null S3" if store == "null" else "SeaweedFS"
+    console.print(f"starting Postgres, {told}, one API process, jobs ...")
+    with (
+        tempfile.TemporaryDirectory(prefix="ingest-bench-") as folder,
+        running_stack(Path(folder), store=store) as stack,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        if store == "embedded":
+            # Metered as the store.
+            measured_stack = dataclasses.replace(
+                stack, pids={**stack.pids, "null_s3": stack.pids["seaweed"]}
+            )
+        else:
+            measured_stack = stack
+        try:
+            return runner.run(measure(measured_stack, asked, arguments, console))
+        except* (Refused, LinkBroken, TimeoutError) as group:
+            errors = [str(error) for error in group.exceptions] + stack.last_errors()
+            raise StackFailed("\n".join(errors)) from None
 
 
 def main() -> int:
     """Measure, print, and return 1 if a goal was missed, 2 if nothing could be measured."""
     arguments = parse_arguments()
     console = Console(highlight=False, soft_wrap=True)
-    with tempfile.TemporaryDirectory(prefix="ingest-bench-") as folder:
-        console.print("starting Postgres, null S3, one API process, jobs ...")
-        try:
-            with (
-                running_stack(Path(folder)) as stack,
-                asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-            ):
-                try:
-                    report = runner.run(measure(stack, arguments, console))
-                except* (Refused, LinkBroken, TimeoutError) as group:
-                    told = [str(error) for error in group.exceptions] + stack.last_errors()
-                    raise StackFailed("\n".join(told)) from None
-        except StackFailed as error:
-            console.print(str(error), markup=False)
-            return 2
+    try:
+        runs = measure_on("null", RUNS, arguments, console)
+        runs |= measure_on("embedded", (STORE_RUN,), arguments, console)
+    except StackFailed as error:
+        console.print(str(error), markup=False)
+        return 2
+    report = Report(runs)
     for line in report.lines():
         console.print(line)
     goals = report.goals()

@@ -25,6 +25,7 @@ SMALL_CLIPS_PER_S_MIN: Final = 350.0
 WHOLE_CPU_MS_MAX: Final = 1.25
 TUS_TIMES_NATIVE_MAX: Final = 1.15
 HEADS_PER_CPU_S_MIN: Final = 2000.0
+STORE_MB_PER_S_MIN: Final = 230.0
 MANY_RSS_MIB_MAX: Final = 400.0
 
 
@@ -106,6 +107,12 @@ class Report:
             figure, limit = 1000 * whole.cpu_s["serve"] / whole.clips, WHOLE_CPU_MS_MAX
             what = "small clips by one request, API process"
             goals.append(Goal(what, figure, limit, "at most", "CPU-ms", _slowness(whole)))
+        if store := self.runs.get("store"):
+            figure = store.sent_bytes / 1e6 / store.wall_s
+            what = "big clips through SeaweedFS"
+            goals.append(
+                Goal(what, figure, STORE_MB_PER_S_MIN, "at least", "MB/s", _slowness(store))
+            )
         if many := self.runs.get("many"):
             figure, limit = many.rss_max_bytes / MIB, MANY_RSS_MIB_MAX
             what = f"memory under {many.clips} clips at once"
@@ -207,7 +214,8 @@ def _describe(measured: Measured) -> list[str]:
             f"API {api:.2f} CPU-s/GiB = {ratio:.2f} x hashlib alone"
         )
     lines.append(f"hashlib's SHA-256 alone: {measured.hashlib_cpu_s_per_gib:.2f} CPU-s/GiB")
-    beside = [f"Postgres {measured.cpu_s['postgres']:.1f} CPU-s"]
+    store = f"store {measured.cpu_s['null_s3'] / gib:.2f} CPU-s/GiB"
+    beside = [store, f"Postgres {measured.cpu_s['postgres']:.1f} CPU-s"]
     if measured.work_cpu_s is not None:
         work = f"{measured.work_cpu_s:.1f} CPU-s"
         beside.append(

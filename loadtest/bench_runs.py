@@ -78,11 +78,13 @@ def measure_hashlib(total_bytes: int = GIB) -> float:
     return (time.process_time() - began) * GIB / total_bytes
 
 
-async def run_big(stack: Stack, run: str, total_bytes: int, advance: Advance) -> Measured:
+async def run_big(
+    stack: Stack, run: str, total_bytes: int, advance: Advance, name: str = "big"
+) -> Measured:
     """Send clips of equal size over 8 connections, each its own, in order."""
     size_bytes = total_bytes // 8 // PATTERN_BYTES * PATTERN_BYTES
-    clips = [make_clip(f"{run}-big", number, size_bytes) for number in range(8)]
-    measured = Measured("big", len(clips), sum(clip.size_bytes for clip in clips))
+    clips = [make_clip(f"{run}-{name}", number, size_bytes) for number in range(8)]
+    measured = Measured(name, len(clips), sum(clip.size_bytes for clip in clips))
     links = await open_links(stack, len(clips))
     sealed: list[Sealed] = []
 

@@ -16,7 +16,13 @@ _CLAIM_S = 20.0
 async def read_back_next(opened: Resources) -> int:
     """Read the oldest sealed clip back; returns how many were due."""
     async with reading(opened.pool) as connection:
-        claimed = await claim_read_backs(connection, limit=1, claim_s=_CLAIM_S)
+        claimed = await claim_read_backs(
+            connection,
+            limit=1,
+            claim_s=_CLAIM_S,
+            yield_s=opened.jobs.read_back_yield_s,
+            expires_after_s=opened.rules.expires_after.total_seconds(),
+        )
     for clip in claimed:
         clip_id = clip.clip_id
         state = await read_back_claimed(clip, pool=opened.pool, vault=opened.vault, now=opened.now)

@@ -478,6 +478,7 @@ async def settle_read_back(
 
 # SKIP LOCKED and the postponement make one claim: another worker sees the clip as not due until
 # the claim lapses, after the time that reading it at 20 MB/s takes. Reading twice does no harm.
+# While several uploads move (each step renews their expiry), only those are taken that have waited.
 CLAIM_READ_BACKS: Final = """
     UPDATE clips
        SET read_back_after = now() + make_interval(secs => $2 + size_bytes / 20e6),
@@ -487,6 +488,13 @@ CLAIM_READ_BACKS: Final = """
           FROM clips
          WHERE state = 'sealed'
            AND (read_back_after IS NULL OR read_back_after <= now())
+           AND (sealed_at <= now() - make_interval(secs => $3)
+                OR 4 > (SELECT count(*)
+                          FROM (SELECT
+                                  FROM uploads
+                                 WHERE uploads.state = 'open'
+                                   AND uploads.expires_at > now() + make_interval(secs => $4 - 3)
+                                 LIMIT 4) AS moving))
       ORDER BY sealed_at
          LIMIT $1
            FOR UPDATE SKIP LOCKED)
@@ -500,9 +508,20 @@ CLAIM_READ_BACKS: Final = """
 """
 
 
-async def claim_read_backs(connection: Connection, *, limit: int, claim_s: float) -> list[Clip]:
-    """Claim sealed clips to read back, oldest first."""
-    rows = await connection.fetch(CLAIM_READ_BACKS, limit, claim_s)
+async def claim_read_backs(
+    connection: Connection,
+    *,
+    limit: int,
+    claim_s: float,
+    yield_s: float = 0,
+    expires_after_s: float = 0,
+) -> list[Clip]:
+    """Claim sealed clips to read back, oldest first.
+
+    yield_s          while footage comes in, clips that were sealed later than this are left
+    expires_after_s  how far each step of an upload moves its expiry
+    """
+    rows = await connection.fetch(CLAIM_READ_BACKS, limit, claim_s, yield_s, expires_after_s)
     return [Clip(**row) for row in rows]
 
 

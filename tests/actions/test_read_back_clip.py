@@ -229,6 +229,35 @@ async def test_the_oldest_sealed_clip_is_claimed_once(ledger, service, sealed):
     assert sealed.clip_id not in [clip.clip_id for clip in again]
 
 
+async def claim_fresh(ledger, service, *, yield_s=60.0):
+    async with ledger.acquire() as connection:
+        claimed = await clips.claim_read_backs(
+            connection,
+            limit=100,
+            claim_s=60,
+            yield_s=yield_s,
+            expires_after_s=service.rules.expires_after.total_seconds(),
+        )
+    return [clip.clip_id for clip in claimed]
+
+
+async def test_while_footage_comes_in_a_fresh_clip_waits(ledger, service, sealed):
+    await ledger.execute("UPDATE uploads SET expires_at = now() WHERE state = 'open'")
+    for number in range(4):
+        announced = await service.announce(describe_recording(make_footage(112, str(number))))
+        await service.store(announced.clip.clip_id, 0, make_footage(112, str(number))[:32])
+
+    assert sealed.clip_id not in await claim_fresh(ledger, service)
+    assert sealed.clip_id in await claim_fresh(ledger, service, yield_s=0)
+
+
+async def test_a_few_uploads_hold_up_no_read_back(ledger, service, sealed):
+    await ledger.execute("UPDATE uploads SET expires_at = now() WHERE state = 'open'")
+    await service.announce(describe_recording(make_footage(112)))
+
+    assert sealed.clip_id in await claim_fresh(ledger, service)
+
+
 # --- the receipt --------------------------------------------------------------------------
 
 

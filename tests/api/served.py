@@ -185,7 +185,7 @@ class Served:
                 body_stall_timeout_s=10,
                 finish_wait_s=10,
             ),
-            jobs=JobRules(interval_s=1, read_back_concurrency=1),
+            jobs=JobRules(interval_s=1, read_back_concurrency=1, read_back_yield_s=0),
             now=utc_now,
             base_url=f"http://127.0.0.1:{self.port}",
             json_bytes_max=JSON_BYTES_MAX,
