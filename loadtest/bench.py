@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 import uvloop
 from rich.console import Console
@@ -26,14 +26,13 @@ from loadtest.bench_runs import (
     SMALL_WAYS,
     Advance,
     Measured,
-    SmallWay,
     measure_hashlib,
     run_big,
     run_many,
     run_parallel,
     run_small,
 )
-from loadtest.bench_tus import TUS_WAYS, TusWay, run_head, run_tus
+from loadtest.bench_tus import TUS_WAYS, run_head, run_tus
 from loadtest.dock_wire import Refused
 from loadtest.link import LinkBroken
 from loadtest.own_stack import Stack, StackFailed, running_stack
@@ -42,6 +41,7 @@ RESULTS: Final = Path(__file__).parent / "results"
 RUNS: Final = ("big", *TUS_WAYS, "parallel", *SMALL_WAYS, "head", "many")
 # On the real store: the way through it, not the cost of the service.
 STORE_RUN: Final = "store"
+_SIZE_OF: Final = {"parallel": "parallel_gib", "many": "many_gib", STORE_RUN: "store_gib"}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -91,38 +91,34 @@ class Bench:
         return measured
 
     async def _make_once(self, name: str, run: str) -> Measured:
-        asked = self._arguments
-        if name == "big":
-            total = int(asked.big_gib * GIB)
-            return await self._show(name, total, lambda go: run_big(self._stack, run, total, go))
-        if name in TUS_WAYS:
-            tus_way, total = cast("TusWay", name), int(asked.big_gib * GIB)
-            return await self._show(
-                name, total, lambda go: run_tus(self._stack, run, total, go, tus_way)
-            )
-        if name == "head":
-            count, connections = asked.heads, asked.small_connections
-            return await self._show(
-                name, count, lambda go: run_head(self._stack, run, count, connections, go)
-            )
-        if name == "parallel":
-            total = int(asked.parallel_gib * GIB)
-            return await self._show(
-                name, total, lambda go: run_parallel(self._stack, run, total, go)
-            )
-        if name == STORE_RUN:
-            total = int(asked.store_gib * GIB)
-            return await self._show(
-                name, total, lambda go: run_big(self._stack, run, total, go, name)
-            )
-        if name in SMALL_WAYS:
-            way = cast("SmallWay", name)
-            count, connections = asked.small_clips, asked.small_connections
-            return await self._show(
-                name, count, lambda go: run_small(self._stack, run, count, connections, go, way)
-            )
-        total = int(asked.many_gib * GIB)
-        return await self._show(name, total, lambda go: run_many(self._stack, run, 64, total, go))
+        asked, stack = self._arguments, self._stack
+        connections = asked.small_connections
+        total = int(getattr(asked, _SIZE_OF.get(name, "big_gib")) * GIB)
+        ways: dict[str, tuple[int, Callable[[Advance], Awaitable[Measured]]]] = {
+            "big": (total, lambda go: run_big(stack, run, total, go)),
+            STORE_RUN: (total, lambda go: run_big(stack, run, total, go, name)),
+            "parallel": (total, lambda go: run_parallel(stack, run, total, go)),
+            "many": (total, lambda go: run_many(stack, run, 64, total, go)),
+            "head": (
+                asked.heads,
+                lambda go: run_head(stack, run, asked.heads, connections, go),
+            ),
+            **{
+                way: (total, lambda go, way=way: run_tus(stack, run, total, go, way))  # type: ignore[misc]
+                for way in TUS_WAYS
+            },
+            **{
+                way: (
+                    asked.small_clips,
+                    lambda go, way=way: run_small(  # type: ignore[misc]
+                        stack, run, asked.small_clips, connections, go, way
+                    ),
+                )
+                for way in SMALL_WAYS
+            },
+        }
+        amount, way = ways[name]
+        return await self._show(name, amount, way)
 
     async def _show(
         self, name: str, total: int, run: Callable[[Advance], Awaitable[Measured]]
