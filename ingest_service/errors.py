@@ -549,10 +549,10 @@ class RangeUnsatisfiable(Rejected):
 
 @dataclass(eq=False)
 class BodyStalled(Rejected):
-    """The body stopped arriving; what had arrived of a tus upload is kept."""
+    """The body stopped arriving, or trickled; what had arrived of a tus upload is kept."""
 
     title: ClassVar[str] = "The body stopped arriving"
-    detail: ClassVar[str] = "no byte for {timeout_s} seconds"
+    detail: ClassVar[str] = "no byte for {timeout_s} seconds, or too few"
     remedy: ClassVar[str] = "Ask for the offset, then send the rest."
     timeout_s: float
 

@@ -159,6 +159,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 take_over_wait_s=settings.take_over_wait_s,
                 body_stall_timeout_s=settings.body_stall_timeout_s,
                 finish_wait_s=settings.finish_wait_s,
+                body_bytes_s_min=settings.body_bytes_s_min,
             ),
             jobs=JobRules(
                 settings.job_interval_s, settings.read_back_concurrency, settings.read_back_yield_s

@@ -123,6 +123,12 @@ class Settings(BaseSettings):
     body_stall_timeout_s: float = Field(
         default=30, gt=0, description="A request body that is silent this long is cut."
     )
+    body_bytes_s_min: int = Field(
+        default=0,
+        ge=0,
+        description="A request body that brings fewer bytes a second, over the time above, is cut; "
+        "0: however slow.",
+    )
     take_over_wait_s: float = Field(
         default=0.6,
         ge=0,

@@ -378,6 +378,8 @@ CREATE INDEX uploads_joining_idx ON public.uploads USING btree (finish_after) WH
 
 CREATE INDEX uploads_partial_expiry_idx ON public.uploads USING btree (expires_at) WHERE ((kind = 'partial'::text) AND (state = 'finished'::text));
 
+CREATE INDEX uploads_partial_ids_idx ON public.uploads USING hash (partial_ids) WHERE (kind = 'final'::text);
+
 CREATE INDEX uploads_sweep_idx ON public.uploads USING btree (sweep_after) WHERE (sweep_after IS NOT NULL);
 
 CREATE TRIGGER custody_events_append_only BEFORE DELETE OR UPDATE ON public.custody_events FOR EACH ROW EXECUTE FUNCTION public.refuse_change();

@@ -95,15 +95,16 @@ async def join_within(
     """Join and finish a final, waiting at most rules.finish_wait_s; it goes on behind that."""
 
     async def drive() -> None:
-        await join_partials(
-            upload_id,
-            pool=pool,
-            vault=vault,
-            holders=holders,
-            budget=budget,
-            rules=rules,
-            now=now,
-        )
+        async with holders.joins:
+            await join_partials(
+                upload_id,
+                pool=pool,
+                vault=vault,
+                holders=holders,
+                budget=budget,
+                rules=rules,
+                now=now,
+            )
         await wait_until_finished(
             upload_id, pool=pool, vault=vault, now=now, wait_s=rules.finish_wait_s
         )

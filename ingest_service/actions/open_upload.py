@@ -126,8 +126,10 @@ async def open_final(
     rules: UploadRules,
     now: Clock,
     request_id: str | None = None,
-) -> Announced:
+) -> Upload:
     """Record a clip that is joined from partials; none of them ends before it is.
+
+    The same request again (its answer was lost) finds the upload that it opened before.
 
     concat  the Upload-Concat field as received
 
@@ -144,6 +146,9 @@ async def open_final(
             if unusable:
                 reason = f"{unusable[0]} is not a complete partial upload"
                 raise PartialUnusable(reason)
+            before = await uploads.find_final(connection, partial_ids, station.station_id, metadata)
+            if before is not None:
+                return before
             length_bytes = sum(lengths[each] for each in partial_ids)
             if length_bytes > rules.clip_bytes_max:
                 raise ClipTooLarge(length_bytes, rules.clip_bytes_max)
@@ -158,7 +163,7 @@ async def open_final(
                 request_id,
             )
         if announced is not None:
-            return announced
+            return announced.upload
     raise UploadBusy(make_id(now()), "its identity is being announced")
 
 

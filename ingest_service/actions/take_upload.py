@@ -21,6 +21,9 @@ from ingest_service.ledger.connection import Pool, reading
 
 _FIRST_PAUSE_S: Final = 0.005
 _LONGEST_PAUSE_S: Final = 0.05
+# Partials that a process joins at once. Who waits longer than a request may is told 201 anyway:
+# the partials hold every byte.
+JOINS_MAX: Final = 4
 
 
 class Interruptible(Protocol):
@@ -35,11 +38,13 @@ class Interruptible(Protocol):
 class Holders:
     """The uploads that requests of this process are appending to now.
 
-    name  of this process, for the ledger's leased_by
+    name   of this process, for the ledger's leased_by
+    joins  turns for joining partials: each reads and writes a whole clip, unasked for any longer
     """
 
     name: str
     bodies: dict[UUID, Interruptible] = field(default_factory=dict)
+    joins: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(JOINS_MAX))
 
     def interrupt(self, upload_id: UUID) -> None:
         """Stop the request that holds this upload, if it is one of this process."""

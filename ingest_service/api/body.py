@@ -14,12 +14,18 @@ class RequestBody:
 
     uvicorn puts no deadline on a body: one timer per request looks whether bytes still come. An
     interruption cancels whoever waits for the next block, and nobody else, so it costs nothing
-    per block.
+    per block. A body that trickles is cut, too: per `stall_timeout_s` of waiting for the dock (not
+    for the store) it must bring so many bytes.
+
+    bytes_s_min  0: however slow
     """
 
-    def __init__(self, receive: Receive, *, stall_timeout_s: float) -> None:
+    def __init__(self, receive: Receive, *, stall_timeout_s: float, bytes_s_min: int = 0) -> None:
         self._receive = receive
         self._stall_timeout_s = stall_timeout_s
+        self._bytes_s_min = bytes_s_min
+        self._waited_s: float = 0
+        self._bytes_before_wait = 0
         self._held: bytes = b""
         self._has_more = True
         self._reader: asyncio.Task[object] | None = None
@@ -33,7 +39,7 @@ class RequestBody:
 
         Raises:
             Disconnected: the dock went away.
-            BodyStalled: no byte came in time.
+            BodyStalled: no byte came in time, or too few.
             whatever `interrupt` was given: somebody else wants this request to stop.
         """
         while not self._held:
@@ -83,7 +89,20 @@ class RequestBody:
         self._has_more = message.get("more_body", False)
         block: bytes = message.get("body", b"")
         self.received_bytes += len(block)
+        if self._bytes_s_min:
+            self._judge_pace(loop.time() - self._waits_since)
         return block
+
+    def _judge_pace(self, waited_s: float) -> None:
+        """Let the next read end the body if this stretch of it came too slowly."""
+        self._waited_s += waited_s
+        if self._waited_s < self._stall_timeout_s or not self._has_more:
+            return
+        came_bytes = self.received_bytes - self._bytes_before_wait
+        if came_bytes < self._bytes_s_min * self._waited_s:
+            telemetry.add_fields(stalled=True)
+            self.interrupt(BodyStalled(self._stall_timeout_s))
+        self._waited_s, self._bytes_before_wait = 0, self.received_bytes
 
     def _look_for_stall(self) -> None:
         loop = asyncio.get_running_loop()

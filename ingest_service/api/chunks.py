@@ -192,7 +192,11 @@ async def post_chunk(
     digest = parse_content_digest(request.headers.get(CONTENT_DIGEST))
     chunk = Chunk(index, _content_length(request), digest)
     telemetry.add_fields(clip_id=str(clip_id), chunk_index=index)
-    body = RequestBody(request.receive, stall_timeout_s=opened.rules.body_stall_timeout_s)
+    body = RequestBody(
+        request.receive,
+        stall_timeout_s=opened.rules.body_stall_timeout_s,
+        bytes_s_min=opened.rules.body_bytes_s_min,
+    )
     telemetry.ACTIVE_BODIES.inc()
     try:
         stored = await store_chunk(

@@ -59,7 +59,11 @@ async def receive_bytes(
         ClientDisconnect, and whatever `append_bytes` and `finish` raise.
     """
     telemetry.add_fields(upload_id=str(upload_id))
-    body = RequestBody(request.receive, stall_timeout_s=opened.rules.body_stall_timeout_s)
+    body = RequestBody(
+        request.receive,
+        stall_timeout_s=opened.rules.body_stall_timeout_s,
+        bytes_s_min=opened.rules.body_bytes_s_min,
+    )
     telemetry.ACTIVE_BODIES.inc()
     try:
         upload = await append_bytes(
@@ -99,7 +103,11 @@ async def receive_whole(request: Request, announced: Announced, opened: Resource
     Raises:
         ClientDisconnect, and whatever `store_whole` raises.
     """
-    body = RequestBody(request.receive, stall_timeout_s=opened.rules.body_stall_timeout_s)
+    body = RequestBody(
+        request.receive,
+        stall_timeout_s=opened.rules.body_stall_timeout_s,
+        bytes_s_min=opened.rules.body_bytes_s_min,
+    )
     telemetry.ACTIVE_BODIES.inc()
     try:
         upload = await store_whole(

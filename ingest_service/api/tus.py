@@ -67,6 +67,7 @@ EXTENSIONS: Final = (
 APPEND_TYPE: Final = "application/offset+octet-stream"
 UPLOAD_LENGTH: Final = "Upload-Length"
 DEFER_LENGTH: Final = "Upload-Defer-Length"
+UPLOAD_COMPLETE: Final = "Upload-Complete"
 
 Station = Annotated[Principal, Depends(Granted(UPLOAD))]
 _NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
@@ -175,6 +176,34 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
     return Response(status_code=201, headers=headers | name_clip(upload) | _expiry(upload))
 
 
+@router.put(
+    "/files",
+    summary="Open an upload (IETF, by PUT)",
+    status_code=201,
+    responses=documented(*_COMMON, *_BODY, UploadBusy),
+)
+async def put_upload(request: Request, opened: Opened, principal: Station) -> Response:
+    """Open an upload as POST does: to the IETF the method is the client's choice."""
+    return await _create_ietf(request, opened, principal)
+
+
+@router.patch(
+    "/files",
+    summary="Open an upload (IETF, by PATCH)",
+    status_code=201,
+    responses=documented(*_COMMON, *_BODY, UploadBusy),
+)
+async def patch_target(request: Request, opened: Opened, principal: Station) -> Response:
+    """Open an upload as POST does: to the IETF the method is the client's choice."""
+    return await _create_ietf(request, opened, principal)
+
+
+async def _create_ietf(request: Request, opened: Resources, principal: Principal) -> Response:
+    if not ietf.is_ietf_creation(request):
+        raise InvalidHeader(UPLOAD_COMPLETE, "missing: without it only POST opens an upload")
+    return await ietf.create(request, opened, principal)
+
+
 async def _post_final(
     request: Request,
     concat: str,
@@ -188,7 +217,7 @@ async def _post_final(
             raise InvalidHeader(name, "a final is as long as its partials")
     if content_type(request) == APPEND_TYPE and body_length(request) != 0:
         raise InvalidHeader(UPLOAD_CONCAT, "a final has no bytes of its own")
-    announced = await open_final(
+    upload = await open_final(
         partial_ids,
         concat,
         request.headers.get("upload-metadata"),
@@ -199,7 +228,6 @@ async def _post_final(
         now=opened.now,
         request_id=telemetry.request_id(),
     )
-    upload = announced.upload
     _note_opened(upload)
     upload = await join_within(
         upload.upload_id,

@@ -102,6 +102,7 @@ class UploadRules:
     take_over_wait_s: float
     body_stall_timeout_s: float
     finish_wait_s: float
+    body_bytes_s_min: int = 0
 
 
 @dataclass(frozen=True, slots=True)

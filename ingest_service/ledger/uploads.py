@@ -680,7 +680,8 @@ async def insert_partial(connection: Connection, upload: Upload, opened_at: date
     )
 
 
-# Locked, so that none of them ends before the final that names it is recorded.
+# Locked, so that none of them ends before the final that names it is recorded, and so that of two
+# equal requests the second sees the first one's final.
 LOCK_PARTIALS: Final = """
     SELECT upload_id, length_bytes
       FROM uploads
@@ -690,7 +691,7 @@ LOCK_PARTIALS: Final = """
        AND state = 'finished'
        AND expires_at > now()
   ORDER BY upload_id
-       FOR SHARE
+       FOR NO KEY UPDATE
 """
 
 
@@ -700,6 +701,29 @@ async def lock_partials(
     """Return the lengths of those that are a station's complete partials; run inside `writing`."""
     rows = await connection.fetch(LOCK_PARTIALS, partial_ids, station_id)
     return {row["upload_id"]: row["length_bytes"] for row in rows}
+
+
+FIND_FINAL: Final = """
+    SELECT upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
+           hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
+           tus_metadata, expires_at, kind, concat, partial_ids, is_ietf
+      FROM uploads
+     WHERE kind = 'final'
+       AND partial_ids = $1
+       AND station_id = $2
+       AND tus_metadata IS NOT DISTINCT FROM $3
+       AND state IN ('open', 'finishing', 'finished')
+  ORDER BY upload_id
+     LIMIT 1
+"""
+
+
+async def find_final(
+    connection: Connection, partial_ids: list[UUID], station_id: str, metadata: str | None
+) -> Upload | None:
+    """Return the final that a request like this one opened before."""
+    row = await connection.fetchrow(FIND_FINAL, partial_ids, station_id, metadata)
+    return None if row is None else Upload(**row)
 
 
 LIST_PARTS_OF: Final = """

@@ -24,10 +24,17 @@ def _body(data: bytes, *, is_chunked: bool):
 
 
 async def create(
-    dock, data: bytes, *, complete: bool, is_chunked: bool = False, **headers: str
+    dock,
+    data: bytes,
+    *,
+    complete: bool,
+    is_chunked: bool = False,
+    method: str = "POST",
+    **headers: str,
 ) -> httpx.Response:
     sent = {**(COMPLETE if complete else INCOMPLETE), **headers}
-    return await dock.http.post("/files", content=_body(data, is_chunked=is_chunked), headers=sent)
+    body = _body(data, is_chunked=is_chunked)
+    return await dock.http.request(method, "/files", content=body, headers=sent)
 
 
 async def append(

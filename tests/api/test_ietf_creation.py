@@ -113,6 +113,40 @@ async def test_k12_all_bytes_are_not_yet_a_complete_upload(served, dock):
     assert await content(served, location) == FOOTAGE
 
 
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_k12_offset_and_length_match_upon_completion(dock, is_chunked):
+    """Said without any Content-Length, too (http-extensions, pull request 3463)."""
+    created = await create(dock, b"123", complete=False, **{"Upload-Length": "10"})
+    location = created.headers["location"]
+    short = await append(dock, location, 3, b"456", complete=True, is_chunked=is_chunked)
+
+    assert short.status_code == 400
+    assert short.json()["type"] == f"{TYPES}inconsistent-upload-length"
+    assert short.headers["upload-complete"] == "?0"
+    assert (await head(dock, location)).headers["upload-complete"] == "?0"
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_m01_an_upload_may_be_opened_by_another_method(served, dock, method):
+    begun = await create(dock, b"123", complete=False, method=method)
+    location = begun.headers["location"]
+    await append(dock, location, 3, b"45", complete=True)
+    whole = await create(dock, b"whole", complete=True, method=method)
+
+    assert (begun.status_code, whole.status_code) == (201, 201)
+    assert begun.headers["upload-complete"] == "?0"
+    assert whole.headers["upload-complete"] == "?1"
+    assert await content(served, location) == b"12345"
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_m12_only_post_opens_an_upload_that_is_not_resumable(served, dock, method):
+    async with served.nothing_changes():
+        response = await dock.http.request(method, "/files", content=b"bytes")
+
+    assert_problem(response, 400, "invalid-header")
+
+
 async def test_l01_options_tell_the_limits(stranger):
     response = await stranger.options("/files")
 

@@ -1,8 +1,11 @@
 """tus concatenation: lines H1 to H15 of the checklist."""
 
+import asyncio
+
 import httpx
 import pytest
 
+from ingest_service.actions.take_upload import JOINS_MAX
 from tests.api.served import APPEND, PART_BYTES, TUS, assert_problem
 
 FOOTAGE = bytes(range(256)) * (PART_BYTES * 5 // 512)
@@ -218,12 +221,51 @@ async def test_h14_a_partial_stays_while_it_is_joined(served, dock):
     assert_problem(response, 423, "upload-busy")
 
 
-async def test_h15_the_same_final_again_is_another_clip(served, dock):
+async def test_h15_the_same_final_again_is_the_same_upload(served, dock):
     url = await open_partial(dock, b"first ")
-    first, second = await join(dock, url), await join(dock, url)
+    first = await join(dock, url)
+    async with served.nothing_changes():
+        second = await join(dock, url)
+
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.headers["location"] == second.headers["location"]
+    assert await content(served, second) == b"first "
+
+
+async def test_h15_of_the_same_final_twice_at_once_there_is_one(served, dock):
+    url = await open_partial(dock, b"first ")
+    answers = await asyncio.gather(*(join(dock, url) for _ in range(5)))
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.headers["location"] for answer in answers}) == 1
+
+
+async def test_h15_a_final_of_other_metadata_is_another_clip(served, dock):
+    url = await open_partial(dock, b"first ")
+    first = await join(dock, url)
+    second = await join(dock, url, **{"Upload-Metadata": "device_serial QldDLTE="})
 
     assert first.headers["location"] != second.headers["location"]
     assert await content(served, first) == await content(served, second) == b"first "
+
+
+async def test_more_joins_than_a_process_makes_at_once_wait_for_each_other(served, dock):
+    url = await open_partial(dock, b"first ")
+    holders = served.resources.holders
+    turns = [await served.call(holders.joins.acquire()) for _ in range(JOINS_MAX)]
+    with served.changed(rules={"finish_wait_s": 0.2}):
+        waiting = await join(dock, url)
+        path = httpx.URL(waiting.headers["location"]).path
+        state = await dock.head(path)
+    for _ in turns:
+        served.loop.call_soon_threadsafe(holders.joins.release)
+
+    assert waiting.status_code == 201
+    assert "upload-offset" not in state.headers
+    async with asyncio.timeout(10):
+        while "upload-offset" not in (await dock.head(path)).headers:  # noqa: ASYNC110 - a client
+            await asyncio.sleep(0.05)
+    assert await content(served, waiting) == b"first "
 
 
 async def test_d08_a_final_has_no_bytes_of_its_own(served, dock):

@@ -383,6 +383,26 @@ async def test_a25_a_body_that_stalls_is_cut_and_its_prefix_kept(served, dock, w
 # --- A26 to A29: lengths -----------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("bytes_s_min", "is_cut"), [(0, False), (10_000, True)])
+async def test_a25_a_body_that_trickles_is_cut_and_its_prefix_kept(
+    served, dock, wire, bytes_s_min, is_cut
+):
+    path = await dock.open(1000)
+    headers = {**APPEND, **dock.authorization, "Upload-Offset": "0", "Content-Length": "1000"}
+    with served.changed(rules={"body_stall_timeout_s": 0.3, "body_bytes_s_min": bytes_s_min}):
+        await wire.ask("PATCH", path, headers)
+        # Never silent for long, and never done.
+        for _ in range(10):
+            await wire.send(b"x" * 100)
+            await asyncio.sleep(0.1)
+            if wire.reader._buffer:
+                break
+        answer = await wire.answer()
+
+    assert answer.status == (408 if is_cut else 204)
+    assert (0 < await dock.offset(path) < 1000) is is_cut
+
+
 async def test_a26_more_than_the_length_is_refused_before_it_is_read(served, dock):
     path = await dock.open(10)
     await dock.append(path, 0, b"12345")
