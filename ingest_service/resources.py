@@ -30,6 +30,7 @@ from ingest_service.vault import Vault
 from ingest_service.vault.s3 import open_s3_vault
 
 _TOOL_CONNECTIONS_MAX: Final = 32
+_DAY_S: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class JobRules:
     interval_s: float
     read_back_concurrency: int
     read_back_yield_s: float
+    fixity_interval_s: float = 90 * _DAY_S
+    fixity_bytes_per_s: float = 50e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,11 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 body_bytes_s_min=settings.body_bytes_s_min,
             ),
             jobs=JobRules(
-                settings.job_interval_s, settings.read_back_concurrency, settings.read_back_yield_s
+                interval_s=settings.job_interval_s,
+                read_back_concurrency=settings.read_back_concurrency,
+                read_back_yield_s=settings.read_back_yield_s,
+                fixity_interval_s=settings.fixity_interval_days * _DAY_S,
+                fixity_bytes_per_s=settings.fixity_bytes_per_s,
             ),
             now=utc_now,
             base_url=settings.base_url,

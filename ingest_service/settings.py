@@ -191,6 +191,18 @@ class Settings(BaseSettings):
         description="While footage comes in, a sealed clip waits so long for its read-back:"
         " receiving comes first.",
     )
+    fixity_interval_days: float = Field(
+        default=90,
+        gt=0,
+        le=3650,
+        description="Every retained object is read again within so many days; begun at half of it.",
+    )
+    fixity_bytes_per_s: float = Field(
+        default=50e6,
+        ge=1e5,
+        description="At most so many bytes a second are read again, per `ingest work`: a day at "
+        "50 MB/s is 4.3 TB.",
+    )
     worker_stale_after_s: float = Field(
         default=30, gt=0, description="/readyz complains when `ingest work` was silent this long."
     )

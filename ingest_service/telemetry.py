@@ -86,6 +86,19 @@ CLIPS_QUARANTINED: Final = Counter(
 )
 READ_BACK_BYTES: Final = Counter("ingest_read_back_bytes_total", "Bytes re-read from storage.")
 
+FIXITY_CHECKS: Final = Counter(
+    "ingest_fixity_checks_total",
+    "Retained objects read again; page someone when result is not 'match'.",
+    ["result"],
+)
+FIXITY_BYTES: Final = Counter("ingest_fixity_bytes_total", "Bytes of retained objects read again.")
+FIXITY_OLDEST_S: Final = Gauge(
+    "ingest_fixity_oldest_seconds",
+    "Since the retained object was read that was read longest ago: more than the days that are "
+    "set means that the budget is too small.",
+    multiprocess_mode="livemax",
+)
+
 # --- the custody log ---------------------------------------------------------------------
 
 LOG_LEAVES: Final = Counter("ingest_log_leaves_total", "Events given their place in the log.")

@@ -1,7 +1,7 @@
 """Clips as downstream services see them."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -37,6 +37,10 @@ class Clip(BaseModel):
     sealed_at: datetime | None
     secured_at: datetime | None
     released_at: datetime | None
+    last_fixity_at: datetime | None = None
+    last_fixity_result: Literal["match", "mismatch", "not_verifiable"] | None = Field(
+        default=None, description="What came of reading the stored object again."
+    )
     officer_id: str | None
     incident_id: str | None
     crime_ref: str | None

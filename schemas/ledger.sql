@@ -89,9 +89,13 @@ CREATE TABLE public.clips (
     last_leaf_hash bytea,
     read_back_lost_count integer DEFAULT 0 NOT NULL,
     manifest_sha256 bytea,
+    last_fixity_at timestamp with time zone,
+    last_fixity_result text,
+    fixity_claimed_until timestamp with time zone,
     CONSTRAINT clips_clock_state CHECK ((clock_state = ANY (ARRAY['synced'::text, 'free_running'::text, 'not_set'::text, 'implausible'::text]))),
     CONSTRAINT clips_digests CHECK (((octet_length(sha256) = 32) AND (octet_length(sha256_device) = 32) AND (octet_length(sha256_readback) = 32))),
     CONSTRAINT clips_evidential_state CHECK ((evidential_state = ANY (ARRAY['unclassified'::text, 'non_evidential'::text, 'evidential'::text, 'policing_purpose'::text]))),
+    CONSTRAINT clips_fixity_result CHECK ((last_fixity_result = ANY (ARRAY['match'::text, 'mismatch'::text, 'not_verifiable'::text]))),
     CONSTRAINT clips_manifest_sha256 CHECK ((octet_length(manifest_sha256) = 32)),
     CONSTRAINT clips_sealed_has_object CHECK (((state <> 'sealed'::text) OR ((object_key IS NOT NULL) AND (size_bytes IS NOT NULL)))),
     CONSTRAINT clips_secured_was_read_back CHECK (((state <> ALL (ARRAY['secured'::text, 'erase_pending'::text])) OR ((sha256 IS NOT NULL) AND (sha256_readback IS NOT NULL) AND (sha256 = sha256_readback) AND (object_key IS NOT NULL) AND (secured_at IS NOT NULL)))),
@@ -341,6 +345,8 @@ CREATE INDEX clips_category_idx ON public.clips USING btree (category, clip_id) 
 CREATE INDEX clips_crime_ref_idx ON public.clips USING btree (crime_ref, clip_id) WHERE (crime_ref IS NOT NULL);
 
 CREATE INDEX clips_device_idx ON public.clips USING btree (device_serial, clip_id);
+
+CREATE INDEX clips_fixity_due_idx ON public.clips USING btree (COALESCE(last_fixity_at, secured_at)) WHERE (state = ANY (ARRAY['secured'::text, 'erase_pending'::text]));
 
 CREATE UNIQUE INDEX clips_identity_key ON public.clips USING btree (device_serial, recording_id, segment_no) WHERE (duplicate_of IS NULL);
 

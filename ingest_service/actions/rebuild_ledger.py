@@ -68,7 +68,7 @@ _OPTIONAL: Final = (
     *("duplicate_of", "started_at_corrected", "sealed_at", "secured_at", "released_at"),
     *("officer_id", "incident_id", "crime_ref", "category", "title", "sha256", "sha256_readback"),
     *("sha256_device", "quarantine_reason", "bucket", "object_key", "object_version", "manifest"),
-    *("size_bytes", "manifest_sha256"),
+    *("size_bytes", "manifest_sha256", "last_fixity_at", "last_fixity_result"),
 )
 # What `clip.restored` says of a clip whose own events were never published.
 _RESTORED_PLAIN: Final = (
@@ -76,7 +76,10 @@ _RESTORED_PLAIN: Final = (
     *("station_id", "clock_offset_ms", "bucket", "object_key", "object_version"),
 )
 # What a later event of the chain knows better than the manifest.
-_BY_EVENTS: Final = ("secured_at", "released_at", "quarantine_reason", "manifest_sha256")
+_BY_EVENTS: Final = (
+    *("secured_at", "released_at", "quarantine_reason", "manifest_sha256"),
+    *("last_fixity_at", "last_fixity_result"),
+)
 
 
 class RebuildRefused(Exception):

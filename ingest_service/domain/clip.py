@@ -63,6 +63,8 @@ class Clip:
     event_count: int
     last_leaf_hash: bytes | None
     manifest_sha256: bytes | None = None
+    last_fixity_at: datetime | None = None
+    last_fixity_result: str | None = None
 
     @property
     def head(self) -> ChainHead:

@@ -25,6 +25,8 @@ CHECKED_MEMBERS: Final = (
     "secured_at",
     "released_at",
     "manifest_sha256",
+    "last_fixity_at",
+    "last_fixity_result",
 )
 
 
@@ -197,6 +199,10 @@ def _manifested(members: dict[str, Any], _leaf: dict[str, Any], facts: dict[str,
         members["manifest_sha256"] = _read_digest(facts, "manifest_sha256")
 
 
+def _checked(members: dict[str, Any], leaf: dict[str, Any], _facts: dict[str, Any]) -> None:
+    members |= {"last_fixity_at": _time_of(leaf), "last_fixity_result": leaf["integrity"]}
+
+
 def _restored(members: dict[str, Any], _leaf: dict[str, Any], facts: dict[str, Any]) -> None:
     """The ledger was rebuilt: what the published events did not tell was taken from the bucket."""
     if "device_serial" in facts:
@@ -233,6 +239,7 @@ _FOLDS: Final[dict[str, Callable[[dict[str, Any], dict[str, Any], dict[str, Any]
     "upload.expired": _ended,
     "upload.terminated": _ended,
     "clip.restored": _restored,
+    "fixity.checked": _checked,
 }
 
 

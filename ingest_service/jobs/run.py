@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from ingest_service.jobs.beat import beat_once
+from ingest_service.jobs.check_fixity import check_next_fixity
 from ingest_service.jobs.every import repeat
 from ingest_service.jobs.expire_uploads import expire_uploads
 from ingest_service.jobs.finish_uploads import finish_uploads
@@ -46,6 +47,7 @@ async def run_until(opened: Resources, stop: asyncio.Event) -> None:
         "sweep_leftovers": (sweep_leftovers, pause_s * _SLOW),
         "stamp_checkpoint": (stamp_when_due, pause_s * _SLOW),
         "write_manifests": (write_manifests, pause_s * _SLOW),
+        "check_fixity": (check_next_fixity, pause_s * _SLOW),
     }
     tasks = [
         asyncio.create_task(repeat(name, partial(run_once, opened), interval_s=interval_s))

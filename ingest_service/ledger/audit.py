@@ -114,7 +114,7 @@ LIST_CHAINS: Final = """
     WITH batch AS (
         SELECT clip_id, state, size_bytes, sha256, sha256_readback, sha256_device, bucket,
                object_key, object_version, secured_at, released_at, manifest_sha256, event_count,
-               last_leaf_hash
+               last_leaf_hash, last_fixity_at, last_fixity_result
           FROM clips
          WHERE clip_id > $1
       ORDER BY clip_id
@@ -122,8 +122,8 @@ LIST_CHAINS: Final = """
     )
     SELECT batch.clip_id, state, size_bytes, sha256, sha256_readback, sha256_device, bucket,
            object_key, object_version, secured_at, released_at, manifest_sha256, event_count,
-           last_leaf_hash, event_id, clip_seq, type, recorded_at, actor_kind, actor_id,
-           device_serial, leaf, leaf_hash
+           last_leaf_hash, last_fixity_at, last_fixity_result, event_id, clip_seq, type,
+           recorded_at, actor_kind, actor_id, device_serial, leaf, leaf_hash
       FROM batch
  LEFT JOIN custody_events AS event ON event.clip_id = batch.clip_id
   ORDER BY batch.clip_id, clip_seq
@@ -142,6 +142,8 @@ _CLIP_MEMBERS: Final = (
     "manifest_sha256",
     "event_count",
     "last_leaf_hash",
+    "last_fixity_at",
+    "last_fixity_result",
 )
 
 
@@ -214,7 +216,8 @@ LIST_CLIPS_AFTER: Final = """
            flags, clock_state, started_at_corrected, announced_at, sealed_at, secured_at,
            released_at, officer_id, incident_id, crime_ref, category, evidential_state, title,
            sha256, sha256_readback, quarantine_reason, bucket, object_key, object_version,
-           manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256
+           manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256,
+           last_fixity_at, last_fixity_result
       FROM clips
      WHERE clip_id > $1
   ORDER BY clip_id

@@ -108,7 +108,8 @@ FIND_CLIP: Final = """
            flags, clock_state, started_at_corrected, announced_at, sealed_at, secured_at,
            released_at, officer_id, incident_id, crime_ref, category, evidential_state, title,
            sha256, sha256_readback, quarantine_reason, bucket, object_key, object_version,
-           manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256
+           manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256,
+           last_fixity_at, last_fixity_result
       FROM clips
      WHERE clip_id = $1
 """
@@ -127,7 +128,8 @@ FIND_CLIP_BY_IDENTITY: Final = """
            flags, clock_state, started_at_corrected, announced_at, sealed_at, secured_at,
            released_at, officer_id, incident_id, crime_ref, category, evidential_state, title,
            sha256, sha256_readback, quarantine_reason, bucket, object_key, object_version,
-           manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256
+           manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256,
+           last_fixity_at, last_fixity_result
       FROM clips
      WHERE device_serial = $1
        AND recording_id = $2
@@ -504,7 +506,8 @@ CLAIM_READ_BACKS: Final = """
            flags, clock_state, started_at_corrected, announced_at, sealed_at, secured_at,
            released_at, officer_id, incident_id, crime_ref, category, evidential_state, title,
            sha256, sha256_readback, quarantine_reason, bucket, object_key, object_version,
-           manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256
+           manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256,
+           last_fixity_at, last_fixity_result
 """
 
 

@@ -189,10 +189,10 @@ RESTORE_CLIP: Final = """
         started_at_corrected, announced_at, sealed_at, secured_at, released_at, officer_id,
         incident_id, crime_ref, category, evidential_state, title, sha256, sha256_readback,
         quarantine_reason, bucket, object_key, object_version, manifest, event_count,
-        last_leaf_hash, manifest_sha256)
+        last_leaf_hash, manifest_sha256, last_fixity_at, last_fixity_result)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
             $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36,
-            $37, $38, $39, $40, $41)
+            $37, $38, $39, $40, $41, $42, $43)
     ON CONFLICT (clip_id) DO UPDATE SET
         state = EXCLUDED.state,
         upload_id = EXCLUDED.upload_id,
@@ -228,7 +228,9 @@ RESTORE_CLIP: Final = """
         manifest = EXCLUDED.manifest,
         event_count = EXCLUDED.event_count,
         last_leaf_hash = EXCLUDED.last_leaf_hash,
-        manifest_sha256 = EXCLUDED.manifest_sha256
+        manifest_sha256 = EXCLUDED.manifest_sha256,
+        last_fixity_at = EXCLUDED.last_fixity_at,
+        last_fixity_result = EXCLUDED.last_fixity_result
 """
 _RESTORED: Final = (
     *("clip_id", "state", "upload_id", "device_serial", "recording_id", "segment_no"),
@@ -238,7 +240,7 @@ _RESTORED: Final = (
     *("sealed_at", "secured_at", "released_at", "officer_id", "incident_id", "crime_ref"),
     *("category", "evidential_state", "title", "sha256", "sha256_readback"),
     *("quarantine_reason", "bucket", "object_key", "object_version", "manifest", "event_count"),
-    *("last_leaf_hash", "manifest_sha256"),
+    *("last_leaf_hash", "manifest_sha256", "last_fixity_at", "last_fixity_result"),
 )
 # An upload of its own for each: receipts, and cameras that come back, ask for it.
 RESTORE_UPLOAD: Final = """
