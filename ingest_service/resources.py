@@ -108,7 +108,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         TimestampInvalid: the time authority's certificates cannot be read.
         NoteInvalid: the witnesses cannot be read, or are fewer than their quorum.
     """
-    signer = open_local_signer(settings.signing_key_file, settings.signing_key_name)
+    signer = open_local_signer(
+        settings.signing_key_file, settings.signing_key_name, settings.signing_key_second_file
+    )
     witnesses = make_witnesses(settings.witnesses, settings.witness_quorum)
     time_authority = make_time_authority(
         settings.tsa_url, settings.tsa_ca_file, settings.tsa_interval_s

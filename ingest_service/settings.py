@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     signing_key_file: Path = Field(
         description="Ed25519 private key (PEM, mode 0600) that signs receipts."
     )
+    signing_key_second_file: Path | None = Field(
+        default=None,
+        description="While keys are changed (`ingest key rotate`): the key that signs checkpoints "
+        "beside the first one, the new one before the change and the old one after it.",
+    )
     signing_key_name: str = Field(
         default="ingest.local/custody", description="Name of the key in its C2SP verifier key."
     )

@@ -46,6 +46,11 @@ class Signer(Protocol):
         """What verifiers pin: `<name>+<key id>+<base64>` (C2SP signed-note)."""
         ...
 
+    @property
+    def second(self) -> "Signer | None":
+        """The key that signs checkpoints beside this one while keys are changed; else None."""
+        ...
+
     def sign(self, message: bytes) -> bytes:
         """Return the Ed25519 signature (64 bytes) over the message."""
         ...
@@ -54,12 +59,15 @@ class Signer(Protocol):
 class LocalSigner:
     """A `Signer` whose key is in this process."""
 
-    __slots__ = ("_private_key", "key_id", "name", "verifier_key")
+    __slots__ = ("_private_key", "key_id", "name", "second", "verifier_key")
 
-    def __init__(self, private_key: Ed25519PrivateKey, name: str) -> None:
+    def __init__(
+        self, private_key: Ed25519PrivateKey, name: str, second: Signer | None = None
+    ) -> None:
         public_key = private_key.public_key().public_bytes_raw()
         self._private_key = private_key
         self.name = name
+        self.second = second
         self.key_id = compute_key_id(name, public_key)
         self.verifier_key = make_verifier_key(name, public_key)
 
@@ -68,8 +76,16 @@ class LocalSigner:
         return self._private_key.sign(message)
 
 
-def open_local_signer(path: Path, name: str) -> LocalSigner:
+def list_verifier_keys(signer: Signer) -> list[str]:
+    """Return the verifier keys under which this signer's checkpoints hold, its own first."""
+    keys = [signer.verifier_key]
+    return keys if signer.second is None else [*keys, signer.second.verifier_key]
+
+
+def open_local_signer(path: Path, name: str, second_path: Path | None = None) -> LocalSigner:
     """Read the private key (PEM, PKCS #8) that `make_signing_key` wrote.
+
+    second_path  of the key that signs checkpoints too while keys are changed: under the same name
 
     Raises:
         SigningKeyUnusable: no such file, others may read it, or it is not an Ed25519 key.
@@ -84,7 +100,8 @@ def open_local_signer(path: Path, name: str) -> LocalSigner:
     if not isinstance(private_key, Ed25519PrivateKey):
         message = f"{path} does not hold an Ed25519 key"
         raise SigningKeyUnusable(message)
-    return LocalSigner(private_key, name)
+    second = None if second_path is None else open_local_signer(second_path, name)
+    return LocalSigner(private_key, name, second)
 
 
 def make_signing_key(path: Path) -> None:

@@ -26,7 +26,7 @@ from ingest_service.domain.zip_stream import ZipStream
 from ingest_service.errors import ContentGone, LogPartNotFound, StoredBytesLost
 from ingest_service.ledger import packs
 from ingest_service.ledger.connection import Pool, reading
-from ingest_service.signer import Signer
+from ingest_service.signer import Signer, list_verifier_keys
 from ingest_service.vault import Vault
 
 _LOG: Final = structlog.get_logger("ingest.pack")
@@ -98,7 +98,7 @@ async def _gather(clip: Clip, pool: Pool, vault: Vault, signer: Signer, now: Clo
         events=events,
         manifest=manifest,
         checkpoint=head.signed.text,
-        verifier_keys=[signer.verifier_key],
+        verifier_keys=list_verifier_keys(signer),
         left_out=len(placed) - len(events),
         made_at=now(),
     )

@@ -6,7 +6,7 @@ from typing import Final
 from ingest_service.domain.checkpoint import (
     SignedCheckpoint,
     parse_checkpoint,
-    verify_checkpoint,
+    verify_any,
 )
 from ingest_service.domain.log_paths import (
     CHECKPOINTS_PREFIX,
@@ -26,7 +26,7 @@ from ingest_service.domain.note import NoteInvalid, parse_verifier_key
 from ingest_service.errors import LogForked, StoredBytesLost
 from ingest_service.ledger import log
 from ingest_service.ledger.connection import Connection, Pool, reading
-from ingest_service.signer import Signer
+from ingest_service.signer import Signer, list_verifier_keys
 from ingest_service.vault import Vault
 
 BATCH_MAX: Final = 32
@@ -91,7 +91,7 @@ async def find_published(*, vault: Vault, signer: Signer) -> SignedCheckpoint | 
     text = b"".join([block async for block in vault.read(key, None)]).decode("utf-8", "replace")
     try:
         signed = parse_checkpoint(text)
-        verify_checkpoint(signed, parse_verifier_key(signer.verifier_key))
+        verify_any(signed, [parse_verifier_key(key) for key in list_verifier_keys(signer)])
     except NoteInvalid as error:
         reason = f"the published checkpoint {key} is not of this log: {error}"
         raise LogForked(reason) from error

@@ -63,7 +63,11 @@ async def _get_edge(sequencer: Sequencer, size: int, connection: Connection) -> 
 
 
 def sign_checkpoint(checkpoint: Checkpoint, signer: Signer) -> str:
-    """Return the signed note of a checkpoint (C2SP signed-note)."""
+    """Return the signed note of a checkpoint (C2SP signed-note).
+
+    While keys are changed there are two lines: who has pinned either key goes on.
+    """
     body = checkpoint.body()
-    line = format_signature(signer.name, signer.key_id, signer.sign(body.encode()))
-    return f"{body}\n{line}"
+    signers = [signer] if signer.second is None else [signer, signer.second]
+    lines = [format_signature(each.name, each.key_id, each.sign(body.encode())) for each in signers]
+    return f"{body}\n{''.join(lines)}"

@@ -6,6 +6,7 @@ from ingest_service.cli.audit import audit
 from ingest_service.cli.demo import demo
 from ingest_service.cli.dev import dev
 from ingest_service.cli.dock import dock_app
+from ingest_service.cli.key import key_app
 from ingest_service.cli.migrate import migrate
 from ingest_service.cli.openapi import openapi
 from ingest_service.cli.rebuild import rebuild
@@ -36,6 +37,7 @@ app.command()(settings_table)
 app.command()(openapi)
 app.command()(audit)
 app.command()(rebuild)
+app.add_typer(key_app)
 app.add_typer(dock_app)
 app.add_typer(station_app)
 app.add_typer(verify_app)

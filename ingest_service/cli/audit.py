@@ -18,6 +18,7 @@ from ingest_service.cli.steps import telling
 from ingest_service.domain.audit import AuditState, StateInvalid, StepName
 from ingest_service.domain.note import NoteInvalid, VerifierKey, parse_verifier_key
 from ingest_service.errors import IngestError
+from ingest_service.signer import list_verifier_keys
 
 EXIT_NOT_VERIFIABLE: Final = 3
 _SAVE_EVERY_S: Final = 2.0
@@ -83,7 +84,7 @@ async def _audit(
     async with open_places(dev) as places:
         if state is None:
             state = await open_audit(pool=places.pool, objects_share=share)
-        trusted = pinned or [parse_verifier_key(places.signer.verifier_key)]
+        trusted = pinned or [parse_verifier_key(key) for key in list_verifier_keys(places.signer)]
         with telling() as tell:
             tools = AuditTools(
                 pool=places.pool,

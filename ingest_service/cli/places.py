@@ -48,6 +48,7 @@ async def open_places(dev: Path | None) -> AsyncIterator[Places]:
         dsn = facts["database_url"]
         key_file = Path(facts["log_signing_key_file"])
         key_name = parse_verifier_key(facts["log_verifier_key"]).name
+        second_file = None
         opening = open_vault(
             endpoint=facts["s3_endpoint"],
             bucket=facts["bucket"],
@@ -58,6 +59,7 @@ async def open_places(dev: Path | None) -> AsyncIterator[Places]:
         settings = require_settings()
         dsn = settings.ledger_dsn.get_secret_value()
         key_file, key_name = settings.signing_key_file, settings.signing_key_name
+        second_file = settings.signing_key_second_file
         opening = open_vault(
             endpoint=settings.vault_endpoint,
             bucket=settings.vault_bucket,
@@ -67,7 +69,7 @@ async def open_places(dev: Path | None) -> AsyncIterator[Places]:
             timeout_s=settings.vault_timeout_s,
             attempts=settings.vault_attempts,
         )
-    signer = _open_signer(key_file, key_name)
+    signer = _open_signer(key_file, key_name, second_file)
     async with AsyncExitStack() as stack:
         pool = await open_pool(
             dsn, connections_max=_CONNECTIONS_MAX, statement_timeout_s=_STATEMENT_TIMEOUT_S
@@ -76,9 +78,9 @@ async def open_places(dev: Path | None) -> AsyncIterator[Places]:
         yield Places(pool, await stack.enter_async_context(opening), signer)
 
 
-def _open_signer(file: Path, name: str) -> Signer:
+def _open_signer(file: Path, name: str, second_file: Path | None) -> Signer:
     try:
-        return open_local_signer(file, name)
+        return open_local_signer(file, name, second_file)
     except (SigningKeyUnusable, ValueError) as error:
         complain(str(error))
         raise typer.Exit(EXIT_USAGE) from error

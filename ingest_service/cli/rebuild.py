@@ -19,6 +19,7 @@ from ingest_service.cli.steps import telling
 from ingest_service.domain.clock import utc_now
 from ingest_service.domain.note import NoteInvalid, VerifierKey, parse_verifier_key
 from ingest_service.errors import IngestError
+from ingest_service.signer import list_verifier_keys
 
 
 def rebuild(
@@ -61,7 +62,7 @@ def rebuild(
 
 async def _rebuild(pinned: list[VerifierKey], dev: Path | None) -> Rebuilt:
     async with open_places(dev) as places:
-        own = [parse_verifier_key(places.signer.verifier_key)]
+        own = [parse_verifier_key(key) for key in list_verifier_keys(places.signer)]
         with telling() as tell:
             return await rebuild_ledger(
                 RebuildTools(
