@@ -16,6 +16,7 @@ from ingest_service.domain.admission import Door
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import Clock, utc_now
 from ingest_service.domain.read_back_lag import ReadBackLag
+from ingest_service.domain.retention import ObjectLock
 from ingest_service.domain.token import TokenRules
 from ingest_service.domain.upload import UploadRules
 from ingest_service.keyring import open_keyring
@@ -42,6 +43,7 @@ class JobRules:
     read_back_yield_s: float
     fixity_interval_s: float = 90 * _DAY_S
     fixity_bytes_per_s: float = 50e6
+    object_lock: ObjectLock | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 attempts=settings.vault_attempts,
             )
         )
+        await vault.find_abilities()
         keyring = open_keyring(settings.jwks)
         holders = Holders(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
         await stack.enter_async_context(listening(pool, holders.interrupt))
@@ -172,6 +175,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 read_back_yield_s=settings.read_back_yield_s,
                 fixity_interval_s=settings.fixity_interval_days * _DAY_S,
                 fixity_bytes_per_s=settings.fixity_bytes_per_s,
+                object_lock=None
+                if settings.object_lock == "off"
+                else ObjectLock(settings.object_lock, timedelta(days=settings.object_lock_days)),
             ),
             now=utc_now,
             base_url=settings.base_url,

@@ -56,6 +56,14 @@ class Settings(BaseSettings):
     vault_timeout_s: float = Field(
         default=60, gt=0, le=3600, description="A silent request to the store is given up."
     )
+    object_lock: Literal["off", "governance", "compliance"] = Field(
+        default="off",
+        description="Lock that the store sets on an object before its clip is secured; "
+        "'compliance' also blocks a lawful early erasure. The bucket must have object lock.",
+    )
+    object_lock_days: float = Field(
+        default=31, gt=0, le=36_500, description="How long that lock lasts."
+    )
     vault_attempts: int = Field(
         default=3, ge=1, le=10, description="Tries of a request whose bytes are still in memory."
     )

@@ -4,10 +4,12 @@ import asyncio
 import hashlib
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
 
+from ingest_service.domain.retention import LockMode
 from ingest_service.errors import (
     ChunkCorrupted,
     ChunkMisshapen,
@@ -15,7 +17,7 @@ from ingest_service.errors import (
     StoredBytesLost,
     VaultUnavailable,
 )
-from ingest_service.vault import Body, StoredObject, StoredPart
+from ingest_service.vault import Body, StoreAbilities, StoredObject, StoredPart
 
 S3_PART_BYTES_MIN = 5 * 1024 * 1024
 S3_PART_NUMBER_MAX = 10_000
@@ -30,6 +32,14 @@ class _Version:
     number: str
     data: bytes | None  # None: a delete marker
     etag: str
+    retained_until: datetime | None = None
+    is_held: bool = False
+
+    @property
+    def is_locked(self) -> bool:
+        return self.is_held or (
+            self.retained_until is not None and self.retained_until > datetime.now(UTC)
+        )
 
 
 @dataclass
@@ -54,6 +64,7 @@ class MemoryVault:
     ) -> None:
         self.bucket = "memory"
         self.checks_sha256 = checks_sha256
+        self.has_object_lock = True
         self.part_bytes_min = part_bytes_min
         self.calls: Counter[str] = Counter()
         self._versions: dict[str, list[_Version]] = defaultdict(list)
@@ -228,6 +239,7 @@ class MemoryVault:
         if version is None:
             versions.append(_Version(self._make_version(), None, ""))
         else:
+            self._refuse_locked(each for each in versions if each.number == version)
             versions[:] = [kept for kept in versions if kept.number != version]
         await self._end("delete", failure)
 
@@ -255,6 +267,7 @@ class MemoryVault:
                 for version in self._versions[key]
                 if key == keep_key and keep_version in {None, version.number}
             ]
+            self._refuse_locked(each for each in self._versions[key] if each not in kept)
             removed_count += len(self._versions[key]) - len(kept)
             if kept:
                 self._versions[key] = kept
@@ -262,6 +275,26 @@ class MemoryVault:
                 del self._versions[key]
         await self._end("sweep", failure)
         return removed_count
+
+    async def find_abilities(self) -> StoreAbilities:
+        """See `Vault`."""
+        return StoreAbilities(has_versions=True, has_object_lock=self.has_object_lock)
+
+    async def retain(
+        self, key: str, version: str | None, *, until: datetime, mode: LockMode
+    ) -> None:
+        """See `Vault`."""
+        failure = await self._begin("retain")
+        self._maybe_lose(failure)
+        self._find_lockable(key, version).retained_until = until
+        await self._end("retain", failure)
+
+    async def set_legal_hold(self, key: str, version: str | None, *, is_on: bool) -> None:
+        """See `Vault`."""
+        failure = await self._begin("set_legal_hold")
+        self._maybe_lose(failure)
+        self._find_lockable(key, version).is_held = is_on
+        await self._end("set_legal_hold", failure)
 
     async def check(self) -> None:
         """See `Vault`."""
@@ -320,6 +353,21 @@ class MemoryVault:
         version = _Version(self._make_version(), data, etag)
         self._versions[key].append(version)
         return StoredObject(etag, version.number, len(data))
+
+    def _find_lockable(self, key: str, version: str | None) -> _Version:
+        if not self.has_object_lock:
+            message = "400 InvalidRequest: the bucket has no object lock"
+            raise VaultUnavailable(message)
+        found = self._find(key, version)
+        if found is None or found.data is None:
+            message = f"404 NoSuchVersion: {key}"
+            raise StoredBytesLost(message)
+        return found
+
+    def _refuse_locked(self, versions: Iterable[_Version]) -> None:
+        if any(version.is_locked for version in versions):
+            message = "403 AccessDenied: the version is locked"
+            raise VaultUnavailable(message)
 
     def _find(self, key: str, version: str | None) -> _Version | None:
         versions = self._versions.get(key, [])

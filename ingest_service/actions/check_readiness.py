@@ -20,9 +20,10 @@ CACHE_S: Final = 1.0
 DEADLINE_S: Final = 2.0
 
 _LOG: Final = structlog.get_logger("ingest.readiness")
-_NAMES: Final = ("database", "migrations", "bucket", "worker", "custody_log")
-# A halted log is said, but footage is received all the same: events wait for their place.
-_NOT_VITAL: Final = frozenset({"custody_log"})
+_NAMES: Final = ("database", "migrations", "bucket", "worker", "custody_log", "object_lock")
+# A halted log is said, but footage is received all the same: events wait for their place. Without
+# the lock that is set clips stay sealed, and cameras keep theirs.
+_NOT_VITAL: Final = frozenset({"custody_log", "object_lock"})
 
 
 class _NotReady(Exception):
@@ -55,11 +56,13 @@ class ReadinessCheck:
         pool: Pool,
         vault: Vault,
         worker_stale_after_s: float,
+        wants_object_lock: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
         self._vault = vault
         self._worker_stale_after_s = worker_stale_after_s
+        self._wants_object_lock = wants_object_lock
         self._monotonic = monotonic
         self._asking = asyncio.Lock()
         self._asked_at = float("-inf")
@@ -75,6 +78,7 @@ class ReadinessCheck:
                     self._check_bucket,
                     self._check_worker,
                     self._check_custody_log,
+                    self._check_object_lock,
                 )
                 self._checks = tuple(
                     await asyncio.gather(*map(_run_one, _NAMES, (check() for check in checks)))
@@ -112,6 +116,17 @@ class ReadinessCheck:
             reason = await find_halt(connection)
         if reason is not None:
             message = f"nothing is sequenced: {reason}"
+            raise _NotReady(message)
+
+    async def _check_object_lock(self) -> None:
+        if not self._wants_object_lock:
+            return
+        found = await self._vault.find_abilities()
+        if found.has_object_lock is None:
+            message = "whether the bucket has object lock is not known"
+            raise _NotReady(message)
+        if not found.has_object_lock:
+            message = "the bucket has no object lock: nothing is secured while the lock is set"
             raise _NotReady(message)
 
 

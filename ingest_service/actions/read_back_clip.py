@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from ingest_service.domain.custody import (
     format_time,
 )
 from ingest_service.domain.manifest import ManifestName
+from ingest_service.domain.retention import ObjectLock
 from ingest_service.errors import StoredBytesLost, Unavailable
 from ingest_service.ledger import clips
 from ingest_service.ledger.connection import Pool, reading
@@ -38,8 +40,12 @@ class _Verdict:
     is_verifiable: bool
 
 
-async def read_back_clip(clip_id: UUID, *, pool: Pool, vault: Vault, now: Clock) -> str | None:
+async def read_back_clip(
+    clip_id: UUID, *, pool: Pool, vault: Vault, now: Clock, lock: ObjectLock | None = None
+) -> str | None:
     """Compare the stored object with what was received; return the clip's new state.
+
+    lock  set on the object before the clip is secured; None = none
 
     'secured' on a match, 'quarantined' on a mismatch (nothing is deleted, the reason is kept),
     None when it is to be tried again or somebody else has settled it.
@@ -51,10 +57,12 @@ async def read_back_clip(clip_id: UUID, *, pool: Pool, vault: Vault, now: Clock)
         clip = await clips.find_clip(connection, clip_id)
     if clip is None or clip.state != "sealed":
         return None
-    return await read_back_claimed(clip, pool=pool, vault=vault, now=now)
+    return await read_back_claimed(clip, pool=pool, vault=vault, now=now, lock=lock)
 
 
-async def read_back_claimed(clip: Clip, *, pool: Pool, vault: Vault, now: Clock) -> str | None:
+async def read_back_claimed(
+    clip: Clip, *, pool: Pool, vault: Vault, now: Clock, lock: ObjectLock | None = None
+) -> str | None:
     """Do `read_back_clip` to a sealed clip that was just read."""
     clip_id = clip.clip_id
     try:
@@ -73,7 +81,14 @@ async def read_back_claimed(clip: Clip, *, pool: Pool, vault: Vault, now: Clock)
         verdict = _Verdict(sha256_readback, reason, is_verifiable=True)
     # A crash here only means that the object is read once more.
     try:
-        return await _settle(clip, verdict, pool, vault, now)
+        locked_until = None
+        if lock is not None and verdict.reason is None:
+            # Before the receipt: no camera erases a copy while the store may still delete ours.
+            locked_until = lock.until(now())
+            await vault.retain(
+                clip.object_key or "", clip.object_version, until=locked_until, mode=lock.mode
+            )
+        return await _settle(clip, verdict, locked_until, pool, vault, now)
     except Unavailable:
         await _postpone(clip_id, pool)
         raise
@@ -149,7 +164,12 @@ class _PartDigests:
 
 
 async def _settle(
-    clip: Clip, verdict: _Verdict, pool: Pool, vault: Vault, now: Clock
+    clip: Clip,
+    verdict: _Verdict,
+    locked_until: datetime | None,
+    pool: Pool,
+    vault: Vault,
+    now: Clock,
 ) -> str | None:
     """Record the verdict, after the manifest that the bucket alone can be read by is in it."""
     reason, sha256_readback = verdict.reason, verdict.sha256_readback
@@ -165,7 +185,9 @@ async def _settle(
         )
         moment = now()
         happenings = (
-            _describe_secured(latest, sha256_readback or b"", format_time(moment), manifest)
+            _describe_secured(
+                latest, sha256_readback or b"", format_time(moment), manifest, locked_until
+            )
             if reason is None
             else _describe_mismatch(latest, verdict, reason, manifest)
         )
@@ -191,7 +213,11 @@ async def _settle(
 
 
 def _describe_secured(
-    clip: Clip, sha256: bytes, moment: str, manifest: ManifestName
+    clip: Clip,
+    sha256: bytes,
+    moment: str,
+    manifest: ManifestName,
+    locked_until: datetime | None,
 ) -> list[Happening]:
     return [
         Happening(
@@ -219,6 +245,7 @@ def _describe_secured(
                 "sealed_at": format_time(clip.sealed_at or clip.announced_at),
                 "secured_at": moment,
                 "manifest_sha256": manifest.sha256.hex(),
+                "locked_until": None if locked_until is None else format_time(locked_until),
             },
             integrity="match",
         ),

@@ -112,6 +112,7 @@ def _readiness_check(request: Request) -> ReadinessCheck:
             pool=resources.pool,
             vault=resources.vault,
             worker_stale_after_s=resources.worker_stale_after_s,
+            wants_object_lock=resources.jobs.object_lock is not None,
         )
         state.readiness_check = check
     return check

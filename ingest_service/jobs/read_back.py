@@ -25,7 +25,9 @@ async def read_back_next(opened: Resources) -> int:
         )
     for clip in claimed:
         clip_id = clip.clip_id
-        state = await read_back_claimed(clip, pool=opened.pool, vault=opened.vault, now=opened.now)
+        state = await read_back_claimed(
+            clip, pool=opened.pool, vault=opened.vault, now=opened.now, lock=opened.jobs.object_lock
+        )
         if state == "secured":
             telemetry.CLIPS_SECURED.inc()
             log.info("clip_secured", clip_id=str(clip_id))

@@ -2,7 +2,10 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
+
+from ingest_service.domain.retention import LockMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,14 @@ class StoredPart:
     number: int
     etag: str
     sha256: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAbilities:
+    """What the bucket can do beside keeping bytes; None = not known, it did not say."""
+
+    has_versions: bool | None
+    has_object_lock: bool | None
 
 
 class Body(Protocol):
@@ -166,7 +177,8 @@ class Vault(Protocol):
     async def delete(self, key: str, version: str | None) -> None:
         """Delete one version of an object (the object where there are no versions).
 
-        Deleting what is not there is fine.
+        Deleting what is not there is fine; what is retained or held is refused, with
+        VaultUnavailable.
         """
         ...
 
@@ -183,6 +195,29 @@ class Vault(Protocol):
         Spared are `keep_key` (of its versions only `keep_version`, where that is given) and the
         multipart upload `keep_multipart_id`: a store that died while joining may still list it,
         and aborting it would take the joined bytes along. Returns how many were removed.
+        """
+        ...
+
+    async def find_abilities(self) -> StoreAbilities:
+        """Return what the bucket can do; once it has told, it is not asked again."""
+        ...
+
+    async def retain(
+        self, key: str, version: str | None, *, until: datetime, mode: LockMode
+    ) -> None:
+        """Have the store refuse to delete a version before `until`; later replaces earlier.
+
+        Raises:
+            StoredBytesLost: there is no such version.
+            VaultUnavailable: also where the bucket has no object lock.
+        """
+        ...
+
+    async def set_legal_hold(self, key: str, version: str | None, *, is_on: bool) -> None:
+        """Have the store refuse to delete a version for as long as the hold is on.
+
+        Raises:
+            StoredBytesLost, VaultUnavailable: as `retain`.
         """
         ...
 

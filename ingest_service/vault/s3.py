@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal, NotRequired, TypedDict, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -22,8 +23,9 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
+from ingest_service.domain.retention import LockMode
 from ingest_service.errors import ChunkCorrupted, StoredBytesLost, VaultFull, VaultUnavailable
-from ingest_service.vault import Body, StoredObject, StoredPart
+from ingest_service.vault import Body, StoreAbilities, StoredObject, StoredPart
 from ingest_service.vault.connections import StoreConnections
 from ingest_service.vault.failures import KeyTaken, StoreFailed, status_of, translating
 from ingest_service.vault.hot import HotRequests, Reading
@@ -41,6 +43,8 @@ FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 5.0
 PROBE_AGAIN_AFTER_S: Final = 10.0
 _STATUS_ABSENT: Final = frozenset({404, 405})
+# No configuration, or not a thing that this store knows of.
+_STATUS_NO_LOCK: Final = frozenset({400, 404, 405, 501})
 # Goes with every multipart upload, and so with the object that it becomes.
 _MARK: Final = {"ingest-made-by": "multipart"}
 _PLAIN_MD5: Final = re.compile(r"[0-9a-f]{32}")
@@ -87,6 +91,7 @@ class S3Vault:
         # None: not known yet, the store did not answer when it was asked.
         self._checks = {"probe": None, "yes": True, "no": False}[checks_sha256]
         self._probe_after = 0.0
+        self._abilities: StoreAbilities | None = None
 
     @property
     def bucket(self) -> str:
@@ -358,6 +363,80 @@ class S3Vault:
                 if failed_count >= self._attempts or not error.may_pass:
                     raise VaultUnavailable(error.reason) from error
                 await _wait_before_try(failed_count)
+
+    # --- locks -------------------------------------------------------------------------
+
+    async def find_abilities(self) -> StoreAbilities:
+        """Return what the bucket can do; see `Vault.find_abilities`."""
+        if self._abilities is None:
+            found = StoreAbilities(await self._ask_versions(), await self._ask_lock())
+            if found.has_versions is None or found.has_object_lock is None:
+                return found
+            self._abilities = found
+            _logger.info(
+                "vault_abilities",
+                bucket=self._bucket,
+                has_versions=found.has_versions,
+                has_object_lock=found.has_object_lock,
+            )
+        return self._abilities
+
+    async def _ask_versions(self) -> bool | None:
+        async def send() -> bool:
+            with translating():
+                answer = await self._client.get_bucket_versioning(Bucket=self._bucket)
+            return answer.get("Status") == "Enabled"
+
+        return await self._ask(send)
+
+    async def _ask_lock(self) -> bool | None:
+        async def send() -> bool:
+            with translating():
+                try:
+                    answer = await self._client.get_object_lock_configuration(Bucket=self._bucket)
+                except ClientError as error:
+                    if status_of(error) in _STATUS_NO_LOCK:
+                        return False
+                    raise
+            told = answer.get("ObjectLockConfiguration", {})
+            return told.get("ObjectLockEnabled") == "Enabled"
+
+        return await self._ask(send)
+
+    async def _ask(self, send: Callable[[], Awaitable[bool]]) -> bool | None:
+        try:
+            return await self._retrying(send, lambda: False)
+        except (VaultUnavailable, VaultFull, StoredBytesLost) as error:
+            _logger.warning("vault_abilities_unknown", bucket=self._bucket, reason=str(error))
+            return None
+
+    async def retain(
+        self, key: str, version: str | None, *, until: datetime, mode: LockMode
+    ) -> None:
+        """Lock a version; see `Vault.retain`."""
+
+        async def send() -> None:
+            with translating():
+                await self._client.put_object_retention(
+                    **self._name(key, version),
+                    Retention={
+                        "Mode": "COMPLIANCE" if mode == "compliance" else "GOVERNANCE",
+                        "RetainUntilDate": until,
+                    },
+                )
+
+        await self._retrying(send)
+
+    async def set_legal_hold(self, key: str, version: str | None, *, is_on: bool) -> None:
+        """Hold a version, or let it go; see `Vault.set_legal_hold`."""
+
+        async def send() -> None:
+            with translating():
+                await self._client.put_object_legal_hold(
+                    **self._name(key, version), LegalHold={"Status": "ON" if is_on else "OFF"}
+                )
+
+        await self._retrying(send)
 
     async def check(self) -> None:
         """Return when the bucket answers; see `Vault.check`."""

@@ -270,6 +270,9 @@ class MortalVault:
     async def sweep(self, prefix: str, *, keep_key: str | None, **kept: str | None) -> int:
         return await self._call("sweep", prefix, keep_key=keep_key, **kept)
 
+    async def retain(self, key: str, version: str | None, **lock: Any) -> None:
+        await self._call("retain", key, version, **lock)
+
     async def check(self) -> None:
         await self._call("check")
 

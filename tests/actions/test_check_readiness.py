@@ -59,6 +59,7 @@ async def test_everything_there_is_ready(pool, readiness):
         ("bucket", "ok"),
         ("worker", "ok"),
         ("custody_log", "ok"),
+        ("object_lock", "ok"),
     ]
 
 
@@ -126,3 +127,17 @@ async def test_after_a_second_it_asks_again(vault, readiness, ticks):
     await readiness.run()
 
     assert vault.calls["check"] == 2
+
+
+@pytest.mark.parametrize("has_object_lock", [False, None])
+async def test_a_lock_that_the_bucket_cannot_set_is_said_and_footage_is_received(
+    pool, vault, has_object_lock
+):
+    vault.has_object_lock = has_object_lock
+    check = ReadinessCheck(pool=pool, vault=vault, worker_stale_after_s=30, wants_object_lock=True)
+
+    said = {each.name: each for each in await check.run()}["object_lock"]
+
+    assert not said.is_ok
+    assert "object lock" in said.detail
+    assert not said.is_vital

@@ -2,15 +2,18 @@
 
 import asyncio
 import hashlib
+import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ingest_service.actions.issue_receipt import issue_receipt
 from ingest_service.actions.prove_log import PublishedHead
 from ingest_service.actions.publish_checkpoint import publish_checkpoints
-from ingest_service.actions.read_back_clip import LOST_TRIES
+from ingest_service.actions.read_back_clip import LOST_TRIES, read_back_clip
 from ingest_service.actions.sequence_log import Sequencer, sequence_log
 from ingest_service.domain.receipt import verify_receipt
+from ingest_service.domain.retention import ObjectLock
 from ingest_service.errors import ClipNotFound, VaultUnavailable
 from ingest_service.ledger import clips
 from ingest_service.signer import make_signing_key, open_local_signer
@@ -356,3 +359,63 @@ async def test_an_event_under_the_receipt_breaks_no_chain(service, ledger, signe
 async def test_another_station_gets_no_receipt(service, signer, sealed):
     with pytest.raises(ClipNotFound):
         await ask_receipt(service, signer, sealed.clip_id, OTHER_DOCK.station_id)
+
+
+# --- object lock -------------------------------------------------------------------------
+
+LOCK = ObjectLock("governance", timedelta(days=31))
+
+
+async def read_back_locked(service, clip):
+    return await read_back_clip(
+        clip.clip_id, pool=service.pool, vault=service.vault, now=service.now, lock=LOCK
+    )
+
+
+async def test_a_clip_is_secured_with_its_object_locked(service, ledger, vault, sealed):
+    assert await read_back_locked(service, sealed) == "secured"
+
+    with pytest.raises(VaultUnavailable):
+        await vault.delete(sealed.object_key, sealed.object_version)
+    locked_until = datetime.fromisoformat((await get_facts(ledger, sealed))["locked_until"])
+    assert timedelta(days=31) <= locked_until - datetime.now(UTC) + timedelta(minutes=1)
+
+
+async def get_facts(ledger, clip):
+    async with ledger.acquire() as connection:
+        leaf = await connection.fetchval(
+            "SELECT leaf FROM custody_events WHERE clip_id = $1 AND type = 'clip.secured'",
+            clip.clip_id,
+        )
+    return json.loads(leaf)["facts"]
+
+
+@pytest.mark.parametrize("failure", ["lost", "stored"])
+async def test_a_lock_that_cannot_be_set_leaves_the_clip_sealed(
+    service, ledger, vault, sealed, failure
+):
+    vault.fail_next("retain", failure)
+
+    with pytest.raises(VaultUnavailable):
+        await read_back_locked(service, sealed)
+    assert (await get_clip(ledger, sealed.clip_id)).state == "sealed"
+
+    assert await read_back_locked(service, sealed) == "secured"
+
+
+async def test_in_a_bucket_without_locks_nothing_is_secured_while_one_is_set(
+    service, ledger, vault, sealed
+):
+    vault.has_object_lock = False
+
+    with pytest.raises(VaultUnavailable):
+        await read_back_locked(service, sealed)
+    assert (await get_clip(ledger, sealed.clip_id)).state == "sealed"
+
+
+async def test_what_is_quarantined_is_not_locked(service, ledger, vault, sealed):
+    vault.tamper(sealed.object_key, bytes(112))
+
+    assert await read_back_locked(service, sealed) == "quarantined"
+
+    assert vault.calls["retain"] == 0

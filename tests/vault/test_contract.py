@@ -1,12 +1,19 @@
 """What every Vault promises: run on MemoryVault and on S3, so that the fake stays honest."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ingest_service.errors import ChunkCorrupted, ChunkMisshapen, StoredBytesLost
+from ingest_service.errors import (
+    ChunkCorrupted,
+    ChunkMisshapen,
+    StoredBytesLost,
+    VaultUnavailable,
+)
 from ingest_service.vault import StoredPart, Vault
 from tests.vault.bodies import Bytes, with_digest
 
@@ -403,3 +410,43 @@ async def test_keys_are_listed_in_byte_order_from_where_the_caller_was(
     listed = [key async for key in vault.list_keys(prefix)]
     assert listed == [f"{prefix}a/1", f"{prefix}a/2", f"{prefix}b"]
     assert [key async for key in vault.list_keys(prefix, after=listed[1])] == listed[2:]
+
+
+async def test_the_bucket_tells_what_it_can_do(vault: Vault) -> None:
+    found = await vault.find_abilities()
+
+    assert (found.has_versions, found.has_object_lock) == (True, True)
+    assert await vault.find_abilities() == found
+
+
+async def test_a_retained_version_is_not_deleted_before_its_time(vault: Vault, prefix: str) -> None:
+    stored = await vault.put_object(f"{prefix}clip", Bytes(b"kept"))
+    until = datetime.now(UTC) + timedelta(seconds=4)
+    await vault.retain(f"{prefix}clip", stored.version, until=until, mode="governance")
+
+    with pytest.raises(VaultUnavailable):
+        await vault.delete(f"{prefix}clip", stored.version)
+    assert await read_all(vault.read(f"{prefix}clip", stored.version)) == b"kept"
+
+    await asyncio.sleep(5)
+    await vault.delete(f"{prefix}clip", stored.version)
+    assert await vault.get_facts(f"{prefix}clip", stored.version) is None
+
+
+async def test_a_held_version_is_not_deleted_until_it_is_let_go(vault: Vault, prefix: str) -> None:
+    stored = await vault.put_object(f"{prefix}clip", Bytes(b"kept"))
+    await vault.set_legal_hold(f"{prefix}clip", stored.version, is_on=True)
+
+    with pytest.raises(VaultUnavailable):
+        await vault.delete(f"{prefix}clip", stored.version)
+
+    await vault.set_legal_hold(f"{prefix}clip", stored.version, is_on=False)
+    await vault.delete(f"{prefix}clip", stored.version)
+    assert await vault.get_facts(f"{prefix}clip", stored.version) is None
+
+
+async def test_what_is_not_there_cannot_be_retained(vault: Vault, prefix: str) -> None:
+    until = datetime.now(UTC) + timedelta(days=1)
+
+    with pytest.raises((StoredBytesLost, VaultUnavailable)):
+        await vault.retain(f"{prefix}absent", None, until=until, mode="governance")
