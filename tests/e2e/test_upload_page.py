@@ -78,6 +78,15 @@ class Desk:
         (upload,) = await self.stage.uploads_of(clip)
         return upload["offset_bytes"]
 
+    async def settled_offset(self, clip: Clip) -> int:
+        """Return the offset, once it stands still."""
+        last = -1
+        async with asyncio.timeout(60):
+            while (found := await self.offset(clip)) != last:
+                last = found
+                await asyncio.sleep(1.5)
+        return last
+
     async def until_received(self, clip: Clip, least_bytes: int) -> None:
         async with asyncio.timeout(30):
             while True:
@@ -88,7 +97,7 @@ class Desk:
 
     async def judge(self, tab: Tab, clip: Clip) -> None:
         """Do the worker's part; the page then shows the receipt, and the clip is what it was."""
-        await tab.until(f"{ROW}.dataset.state === 'stored'")
+        await tab.until(f"{ROW}.dataset.state === 'stored'", within_s=90)
         await self.stage.secure(clip)
         await self.stage.publish_log()
         await tab.until(f"{ROW}.dataset.state === 'secured'")
@@ -199,10 +208,8 @@ async def test_a_paused_upload_sends_nothing_until_it_goes_on(desk):
 
     # What the browser had handed on may still come in.
     desk.relay.bytes_s = None
-    await asyncio.sleep(0.5)
-    paused_at = await desk.offset(clip)
-    await asyncio.sleep(1)
-    assert await desk.offset(clip) == paused_at < LONG_BYTES
+    assert await desk.settled_offset(clip) < LONG_BYTES
+    assert await tab.run(f"{ROW}.dataset.state") == "paused"
     await press(tab, "Continue")
     await desk.judge(tab, clip)
 
