@@ -1,7 +1,8 @@
 """What the upload path costs: CPU per GiB, small clips a second, memory. `make bench`.
 
 The real API process, real Postgres, jobs and custody on, against an S3 that costs nothing
-(loadtest/null_s3.py). Prints goal and verdict; exits 1 if a goal is missed.
+(loadtest/null_s3.py); then the custody log (loadtest/bench_log.py). Prints goal and verdict;
+exits 1 if a goal is missed.
 
     python -m loadtest.bench [--big-gib 4] [--only big small] [--write-docs]
 """
@@ -20,6 +21,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from loadtest.bench_log import LogFailed, measure_log
 from loadtest.bench_report import Report
 from loadtest.bench_runs import (
     GIB,
@@ -41,6 +43,8 @@ RESULTS: Final = Path(__file__).parent / "results"
 RUNS: Final = ("big", *TUS_WAYS, "parallel", *SMALL_WAYS, "head", "many")
 # On the real store: the way through it, not the cost of the service.
 STORE_RUN: Final = "store"
+# The custody log has figures of its own: loadtest/bench_log.py.
+LOG_RUN: Final = "log"
 _SIZE_OF: Final = {"parallel": "parallel_gib", "many": "many_gib", STORE_RUN: "store_gib"}
 
 
@@ -62,8 +66,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=(*RUNS, STORE_RUN),
-        default=(*RUNS, STORE_RUN),
+        choices=(*RUNS, STORE_RUN, LOG_RUN),
+        default=(*RUNS, STORE_RUN, LOG_RUN),
         help="default: all",
     )
     parser.add_argument("--write-docs", action="store_true", help="table in docs/performance.md")
@@ -186,10 +190,11 @@ def main() -> int:
     try:
         runs = measure_on("null", RUNS, arguments, console)
         runs |= measure_on("embedded", (STORE_RUN,), arguments, console)
-    except StackFailed as error:
+        log = measure_log(console.print) if LOG_RUN in arguments.only else None
+    except (StackFailed, LogFailed) as error:
         console.print(str(error), markup=False)
         return 2
-    report = Report(runs)
+    report = Report(runs, log)
     for line in report.lines():
         console.print(line)
     goals = report.goals()

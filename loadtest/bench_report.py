@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import psutil
 
+from loadtest.bench_log import LATENCY_RATE_PER_S, PROOF_LEAVES, LogFigures
 from loadtest.bench_runs import MIB, SMALL_WAYS, Measured
 from loadtest.bench_tus import TUS_WAYS
 
@@ -27,6 +28,10 @@ TUS_TIMES_NATIVE_MAX: Final = 1.15
 HEADS_PER_CPU_S_MIN: Final = 2000.0
 STORE_MB_PER_S_MIN: Final = 230.0
 MANY_RSS_MIB_MAX: Final = 400.0
+PLACED_PER_S_MIN: Final = 5000.0
+CHECKPOINT_P99_MS_MAX: Final = 250.0
+PROOF_P50_MS_MAX: Final = 2.0
+AUDITED_PER_S_MIN: Final = 200_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Report:
     """All runs of one bench."""
 
     runs: dict[str, Measured]
+    log: LogFigures | None = None
 
     def goals(self) -> list[Goal]:
         """Return the goals of the runs that were made."""
@@ -117,7 +123,7 @@ class Report:
             figure, limit = many.rss_max_bytes / MIB, MANY_RSS_MIB_MAX
             what = f"memory under {many.clips} clips at once"
             goals.append(Goal(what, figure, limit, "at most", "MiB RSS"))
-        return goals
+        return goals if self.log is None else [*goals, *_goals_of_log(self.log)]
 
     def _goals_of_tus(self) -> list[Goal]:
         goals = []
@@ -137,7 +143,10 @@ class Report:
 
     def lines(self) -> list[str]:
         """Return the figures for people."""
-        return [f"      {line}" for measured in self.runs.values() for line in _describe(measured)]
+        told = [line for measured in self.runs.values() for line in _describe(measured)]
+        if self.log is not None:
+            told.append(_describe_log(self.log))
+        return [f"      {line}" for line in told]
 
     def write_json(self, folder: Path) -> Path:
         """Write everything into a new file and return its path."""
@@ -149,6 +158,7 @@ class Report:
             "machine": _machine(),
             "goals": [{**asdict(goal), "is_met": goal.is_met} for goal in self.goals()],
             "runs": {name: asdict(measured) for name, measured in self.runs.items()},
+            "log": None if self.log is None else asdict(self.log),
         }
         path.write_text(json.dumps(document, indent=2) + "\n")
         return path
@@ -182,7 +192,56 @@ class Report:
         for name, measured in self.runs.items():
             figures = "; ".join(_describe(measured))
             rows.append(f"| {name} | {figures.removeprefix(f'{name}: ')} |")
+        if self.log is not None:
+            rows.append(f"| log | {_describe_log(self.log).removeprefix('log: ')} |")
         return rows
+
+
+def _goals_of_log(log: LogFigures) -> list[Goal]:
+    slowness = log.hashlib_cpu_s_per_gib / REFERENCE_HASHLIB_CPU_S_PER_GIB
+    millions = PROOF_LEAVES // 1_000_000
+    return [
+        Goal(
+            "custody log, events placed and signed",
+            log.placed_per_s,
+            PLACED_PER_S_MIN,
+            "at least",
+            "events/s",
+            slowness,
+        ),
+        Goal(
+            f"custody log, commit to checkpoint at {LATENCY_RATE_PER_S} events/s, p99",
+            log.checkpoint_p99_ms,
+            CHECKPOINT_P99_MS_MAX,
+            "at most",
+            "ms",
+        ),
+        Goal(
+            f"custody log, proof of inclusion among {millions} million leaves, median request",
+            log.proof_p50_ms,
+            PROOF_P50_MS_MAX,
+            "at most",
+            "ms",
+            slowness,
+        ),
+        Goal(
+            "audit, leaves hashed and compared",
+            log.audited_per_s,
+            AUDITED_PER_S_MIN,
+            "at least",
+            "leaves/s",
+            slowness,
+        ),
+    ]
+
+
+def _describe_log(log: LogFigures) -> str:
+    return (
+        f"log: {log.placed_per_s:.0f} events/s placed; commit to checkpoint "
+        f"p50 {log.checkpoint_p50_ms:.0f} ms, p99 {log.checkpoint_p99_ms:.0f} ms; proof "
+        f"p50 {log.proof_p50_ms:.2f} ms, p99 {log.proof_p99_ms:.2f} ms; audit "
+        f"{log.audited_per_s:.0f} leaves/s"
+    )
 
 
 def _slowness(measured: Measured) -> float:
