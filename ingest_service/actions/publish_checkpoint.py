@@ -1,5 +1,6 @@
 """Publish: what the log is, outside the database, where its administrator cannot take it back."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -13,6 +14,7 @@ from ingest_service.domain.log_paths import (
     bundle_entries,
     checkpoint_key,
     leaves_key,
+    parse_checkpoint_key,
     tile_path,
 )
 from ingest_service.domain.merkle import (
@@ -36,13 +38,22 @@ async def check_published(*, pool: Pool, vault: Vault, signer: Signer) -> None:
     """Compare the ledger's log with the newest checkpoint that was ever published.
 
     Run on taking the lead: a ledger restored from a backup must refuse to go on, or it would
-    sign a second history over the same indices.
+    sign a second history over the same indices. So must one whose bucket lost what was published:
+    there is nothing left then that a restored ledger could be told by.
 
     Raises:
-        LogForked: the ledger's log is shorter than, or differs from, what was published.
+        LogForked: the ledger's log is shorter than, or differs from, what was published, or what
+            the ledger has published is gone.
         VaultUnavailable, LedgerUnavailable: not known; nothing may be sequenced yet.
     """
+    # The ledger first: what it calls published by now must be there afterwards.
+    async with reading(pool) as connection:
+        newest = await log.find_newest_checkpoint(connection, only_published=True)
     published = await find_published(vault=vault, signer=signer)
+    found_size = 0 if published is None else published.checkpoint.size
+    if newest is not None and newest.tree_size > found_size:
+        reason = f"{newest.tree_size} leaves were published, the bucket knows of {found_size}"
+        raise LogForked(reason)
     if published is None:
         return
     checkpoint = published.checkpoint
@@ -111,6 +122,8 @@ async def publish_checkpoints(*, pool: Pool, vault: Vault) -> int:
         waiting = await log.list_unpublished(connection, limit=BATCH_MAX)
         newest = await log.find_newest_checkpoint(connection, only_published=True)
     start = 0 if newest is None else newest.tree_size
+    if waiting:
+        await _check_newest(start, waiting, pool, vault)
     for checkpoint in waiting:
         await _publish_leaves(start, checkpoint.tree_size, pool, vault)
         await _publish_tiles(start, checkpoint.tree_size, pool, vault)
@@ -120,6 +133,34 @@ async def publish_checkpoints(*, pool: Pool, vault: Vault) -> int:
             await log.mark_published(connection, checkpoint.tree_size, checkpoint.note)
         start = checkpoint.tree_size
     return len(waiting)
+
+
+async def _check_newest(
+    start: int, waiting: Sequence[log.StoredCheckpoint], pool: Pool, vault: Vault
+) -> None:
+    """Check that the newest published checkpoint is one of this ledger's.
+
+    A fork with batches of other sizes would find every name free; and what it puts beside the
+    published leaves, before it meets a name that is taken, would be in the way of a rebuild.
+
+    Raises:
+        LogForked: another ledger has published since.
+    """
+    key = await vault.find_first_key(CHECKPOINTS_PREFIX)
+    size = None if key is None else parse_checkpoint_key(key)
+    if key is None or size == start:
+        return
+    ours = next((each for each in waiting if each.tree_size == size), None)
+    if ours is None and size is not None:
+        # Another process of this ledger may have published since the sizes were read.
+        async with reading(pool) as connection:
+            ours = await log.find_checkpoint(connection, size)
+    if ours is not None:
+        # Killed before it could be marked as published: then it is there, and the very same.
+        await _put_same(key, ours.note.encode(), vault)
+        return
+    reason = f"{key} was published, and this ledger has no such checkpoint"
+    raise LogForked(reason)
 
 
 async def _publish_leaves(start: int, stop: int, pool: Pool, vault: Vault) -> None:

@@ -1,0 +1,214 @@
+"""Faults of the custody log: killed at each step, three at once, an older dump, a lost bucket.
+
+Whatever happens: no two checkpoints contradict each other, no event is lost or placed twice.
+"""
+
+import asyncio
+import itertools
+
+import pytest
+
+from ingest_service.actions.publish_checkpoint import (
+    check_published,
+    is_deletion_safe,
+    publish_checkpoints,
+)
+from ingest_service.actions.sequence_log import Sequencer, sequence_log
+from ingest_service.domain.checkpoint import parse_checkpoint, verify_checkpoint
+from ingest_service.domain.clock import utc_now
+from ingest_service.domain.log_paths import CHECKPOINTS_PREFIX
+from ingest_service.domain.merkle import Edge
+from ingest_service.errors import LogForked
+from ingest_service.ledger.connection import open_pool
+from tests.actions.engine import Crash, Mortality, MortalPool, MortalVault
+from tests.actions.kept_ledger import audit
+from tests.actions.test_audit import told
+from tests.actions.test_custody_log import KEY, SIGNER, list_log, record
+from tests.fakes import MemoryVault
+
+EVENTS = 40
+BATCH = 15
+
+
+class Countdown(Mortality):
+    """Dies at its n-th moment: before or after each use of the ledger or call of the vault."""
+
+    def __init__(self, moments: int) -> None:
+        super().__init__()
+        self._left = moments
+
+    def _tick(self) -> None:
+        self.check()
+        self._left -= 1
+        if self._left == 0:
+            self.die()
+
+    def before(self, step: str) -> None:
+        self._tick()
+
+    def after(self, step: str) -> None:
+        self._tick()
+
+
+async def drive(pool, vault) -> None:
+    """Do what the leader does, until nothing waits."""
+    sequencer = Sequencer()
+    while await sequence_log(sequencer, pool=pool, signer=SIGNER, now=utc_now, limit=BATCH):
+        while await publish_checkpoints(pool=pool, vault=vault):
+            pass
+    while await publish_checkpoints(pool=pool, vault=vault):
+        pass
+
+
+def content_of(vault) -> dict[str, bytes]:
+    stored = vault.keys()
+    return {key: vault.content(key) for key in stored}
+
+
+async def assert_one_history(pool, vault, count: int) -> None:
+    placed = await list_log(pool)
+    assert len({event.event_id for event in placed}) == len(placed) == count
+    edge = Edge(0, {})
+    roots = {}
+    for event in placed:
+        edge.append(event.leaf_hash)
+        roots[edge.size] = edge.root()
+    published = [key for key in content_of(vault) if key.startswith(CHECKPOINTS_PREFIX)]
+    assert published
+    for key in published:
+        signed = parse_checkpoint(vault.content(key).decode())
+        verify_checkpoint(signed, KEY)
+        assert signed.checkpoint.root == roots[signed.checkpoint.size]
+    await check_published(pool=pool, vault=vault, signer=SIGNER)
+    assert told(await audit(pool, vault, share=0)) == ""
+
+
+async def test_a_sequencer_killed_at_any_moment_leaves_one_history(pool):
+    """The next one goes on where it was; nothing is lost, nothing placed or published twice."""
+    vault, count = MemoryVault(), 0
+    for moment in itertools.count(1):
+        await record(pool, EVENTS)
+        count += EVENTS
+        mortality = Countdown(moment)
+        try:
+            await drive(MortalPool(pool, mortality), MortalVault(vault, mortality))
+        except Crash:
+            await drive(pool, vault)
+        else:
+            break
+        await check_published(pool=pool, vault=vault, signer=SIGNER)
+    assert moment > 30  # steps were there to die at
+    await assert_one_history(pool, vault, count)
+
+
+async def test_three_sequencers_that_also_publish_write_one_history(pool):
+    """No advisory lock: only the row lock and If-None-Match stand between them."""
+    vault = MemoryVault()
+    start = asyncio.Barrier(4)
+    total = 0
+
+    async def write() -> None:
+        nonlocal total
+        await start.wait()
+        for number in range(12):
+            await record(pool, 9, f"camera-{number}")
+            total += 9
+
+    async def lead() -> None:
+        await start.wait()
+        for _ in range(12):
+            await drive(pool, vault)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(write(), lead(), lead(), lead())
+    await drive(pool, vault)
+
+    await assert_one_history(pool, vault, total)
+
+
+@pytest.fixture
+async def reopen(postgres, ledger_database):
+    """Opens this test's ledger, or another by its name; one at a time, so that it can be copied."""
+    opened = []
+
+    async def open_one(name=ledger_database):
+        for pool in opened:
+            await pool.close()
+        opened.clear()
+        pool = await open_pool(
+            postgres.service_dsn(name), connections_max=4, statement_timeout_s=10
+        )
+        opened.append(pool)
+        return pool
+
+    yield open_one
+    for pool in opened:
+        await pool.close()
+
+
+@pytest.fixture
+async def older_dump(postgres, ledger_database, reopen):
+    """A ledger restored from a dump, older than what was published since; and the bucket."""
+    vault = MemoryVault()
+    pool = await reopen()
+    await record(pool, 20)
+    await drive(pool, vault)
+    await pool.close()
+    postgres.run_sql(f'CREATE DATABASE "older" TEMPLATE "{ledger_database}"')
+    pool = await reopen()
+    await record(pool, 20)
+    await drive(pool, vault)
+    yield await reopen("older"), vault
+    await reopen()
+    postgres.run_sql('DROP DATABASE "older" WITH (FORCE)')
+
+
+async def test_a_ledger_restored_from_an_older_dump_refuses_to_lead_and_to_delete(older_dump):
+    pool, vault = older_dump
+
+    with pytest.raises(LogForked, match="holds 20 leaves, 40 were published"):
+        await check_published(pool=pool, vault=vault, signer=SIGNER)
+    assert not await is_deletion_safe(pool=pool, vault=vault, signer=SIGNER)
+
+
+@pytest.mark.parametrize("limit", [BATCH, 20, 7], ids=["same sizes", "same end", "other sizes"])
+async def test_even_if_it_leads_an_older_dump_publishes_no_second_history(older_dump, limit):
+    """Suppose the check was skipped: what is published is compared once more."""
+    pool, vault = older_dump
+    before = content_of(vault)
+    await record(pool, 20, "another history")
+    await sequence_log(Sequencer(), pool=pool, signer=SIGNER, now=utc_now, limit=limit)
+
+    with pytest.raises(LogForked, match=r"another content|no such checkpoint"):
+        await publish_checkpoints(pool=pool, vault=vault)
+
+    assert content_of(vault) == before
+
+
+async def test_an_audit_of_an_older_dump_says_what_is_missing(older_dump):
+    pool, vault = older_dump
+
+    state = await audit(pool, vault, share=0)
+
+    assert "40 leaves were published, the ledger has 20" in told(state)
+
+
+@pytest.mark.parametrize("loses", ["everything", "the newest checkpoint"])
+async def test_a_ledger_whose_bucket_lost_what_was_published_refuses_to_go_on(pool, loses):
+    vault = MemoryVault()
+    await record(pool, 20)
+    await drive(pool, vault)
+    if loses == "everything":
+        vault = MemoryVault()
+    else:
+        vault._versions.pop(min(k for k in list(vault.keys()) if k.startswith(CHECKPOINTS_PREFIX)))
+
+    with pytest.raises(LogForked, match="20 leaves were published, the bucket knows of"):
+        await check_published(pool=pool, vault=vault, signer=SIGNER)
+    assert not await is_deletion_safe(pool=pool, vault=vault, signer=SIGNER)
+
+
+async def test_a_new_service_with_an_empty_bucket_leads(pool):
+    await record(pool, 3)
+
+    await check_published(pool=pool, vault=MemoryVault(), signer=SIGNER)
