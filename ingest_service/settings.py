@@ -168,8 +168,8 @@ class Settings(BaseSettings):
         ge=8,
         le=100_000,
         description="Requests per process that are worked on at once, those that wait for their "
-        "dock's bytes not counted. Announcements are refused from half of it on, receipts from "
-        "three quarters on, chunks and seals when it is full.",
+        "dock's bytes not counted. Announcements are refused from 40 % of it on, questions for "
+        "receipts from 80 % on, chunks and seals when it is full.",
     )
     keep_alive_s: int = Field(default=75, ge=1, description="Idle connections are kept this long.")
     drain_timeout_s: int = Field(

@@ -15,18 +15,22 @@ Kind = Literal["bytes", "ask", "new"]
 
 # How full the house may be for each. What was begun is ended before anything is begun: whoever is
 # let in with an announcement will want room for the chunk and the seal as well.
-FULLNESS_MAX: Final[Mapping[Kind, float]] = {"bytes": 1.0, "ask": 0.75, "new": 0.5}
+FULLNESS_MAX: Final[Mapping[Kind, float]] = {"bytes": 1.0, "ask": 0.8, "new": 0.4}
 
 RETRY_AFTER_MIN_S: Final = 1.0
-# Nobody knows what will be in a minute, and a refusal costs a tenth of a millisecond: the whole
-# force asking one process once a minute takes a twentieth of a core.
-RETRY_AFTER_MAX_S: Final = 60.0
+# Nobody knows what will be in a minute: who is told more leaves room empty when the service is
+# faster again, and who is told less asks in vain. That costs little, unless very many do it.
+RETRY_AFTER_MAX_S: Final = 120.0
+_HORIZON_MIN_S: Final = 60.0
+# More refusals than this a second (a hundredth of a core) make the horizon wider, up to the limit.
+_REFUSED_MAX_PER_S: Final = 100.0
+_HORIZON_STEP: Final = 1.03
 # Before anything was measured; too many who come back too soon cost less than too few too late.
 _RATE_FIRST: Final = 100.0
 _RATE_MIN: Final = 1.0
 _WINDOW_S: Final = 1.0
 # How much the newest window counts.
-_WEIGHT: Final = 0.3
+_WEIGHT: Final = 0.5
 # In a window in which fewer were refused than this, as many came in as wanted to.
 _REFUSED_SHARE_MIN: Final = 0.2
 # More are told to come than were seen to get in, and some of them in vain: what is told too late
@@ -54,6 +58,7 @@ class Appointments:
         self._monotonic = monotonic
         self._chance = chance
         self._rate = _RATE_FIRST
+        self._horizon_s = _HORIZON_MIN_S
         self._waiting = 0.0
         self._seen_at = self._window_began_at = monotonic()
         self._admitted = self._refused = 0
@@ -75,10 +80,10 @@ class Appointments:
         self._waiting += 1
         told_per_s = self._rate * _OVERBOOKED
         wait_s = self._waiting / told_per_s
-        if wait_s > RETRY_AFTER_MAX_S:
+        if wait_s > self._horizon_s:
             # Too far off to be told: spread them, so that they do not come back as one.
-            wait_s = RETRY_AFTER_MAX_S * (1 + self._chance()) / 2
-            self._waiting = RETRY_AFTER_MAX_S * told_per_s
+            wait_s = self._horizon_s * (1 + self._chance()) / 2
+            self._waiting = self._horizon_s * told_per_s
         # Whole seconds would gather those of a second in one instant: each is rounded by chance.
         return int(min(max(wait_s + self._chance(), RETRY_AFTER_MIN_S), RETRY_AFTER_MAX_S))
 
@@ -90,6 +95,11 @@ class Appointments:
         took_s = now - self._window_began_at
         if took_s < _WINDOW_S:
             return
+        refused_per_s = self._refused / took_s
+        if refused_per_s > _REFUSED_MAX_PER_S:
+            self._horizon_s = min(self._horizon_s * _HORIZON_STEP, RETRY_AFTER_MAX_S)
+        elif refused_per_s < _REFUSED_MAX_PER_S / 2:
+            self._horizon_s = max(self._horizon_s / _HORIZON_STEP, _HORIZON_MIN_S)
         measured = self._admitted / took_s
         is_full = (
             # Longer: nobody came at all for a while.

@@ -72,7 +72,7 @@ def test_who_leaves_makes_room(time):
     assert door.enter("bytes") is None
 
 
-@pytest.mark.parametrize(("in_work", "admitted"), [(3, KINDS), (4, KINDS[:2]), (6, KINDS[:1])])
+@pytest.mark.parametrize(("in_work", "admitted"), [(3, KINDS), (4, KINDS[:2]), (7, KINDS[:1])])
 def test_announcements_are_shed_before_receipts_and_receipts_before_chunks(time, in_work, admitted):
     answers = {}
     for kind in KINDS:
@@ -146,14 +146,33 @@ def test_time_shortens_the_wait(time):
     assert appointments.refuse() == pytest.approx(waits[-1] - 15, abs=2)
 
 
-def test_a_wait_is_never_longer_than_a_minute_and_those_are_spread(time):
+def test_those_beyond_a_minute_are_spread_over_half_of_it(time):
     chances = iter(range(100_000))
     appointments = make_appointments(time, lambda: next(chances) % 100 / 100)
 
     waits = Counter([appointments.refuse() for _ in range(30_000)][-10_000:])
-    assert max(waits) == RETRY_AFTER_MAX_S
-    assert min(waits) == RETRY_AFTER_MAX_S / 2
+    assert (min(waits), max(waits)) == (30, 60)
     assert max(waits.values()) < 1_000
+
+
+def refuse_for(appointments, time, per_s, seconds):
+    """Nobody gets in; returns the longest wait of the last second."""
+    for _ in range(seconds):
+        last = [appointments.refuse() for _ in range(per_s)]
+        time.now += 1.0
+    return max(last)
+
+
+def test_very_many_are_told_to_come_later_but_never_later_than_the_limit(time):
+    chances = iter(range(100_000))
+    appointments = make_appointments(time, lambda: next(chances) % 100 / 100)
+
+    few = refuse_for(appointments, time, per_s=70, seconds=60)
+    many = refuse_for(appointments, time, per_s=300, seconds=60)
+    few_again = refuse_for(appointments, time, per_s=30, seconds=60)
+    assert few <= 60
+    assert 110 <= many <= RETRY_AFTER_MAX_S
+    assert few_again <= 60
 
 
 def test_docks_of_the_same_second_are_not_told_the_same_second(time):
