@@ -37,6 +37,7 @@ async def client(pool, tmp_path, issuer):
         pool=pool,
         vault=MemoryVault(),
         worker_stale_after_s=30,
+        jobs=SimpleNamespace(object_lock=None),
         authenticator=Authenticator(
             pool=pool,
             keyring=open_keyring(str(jwks)),

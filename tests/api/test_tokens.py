@@ -31,6 +31,7 @@ PUBLIC = {
     ("GET", "/log/checkpoint"),
     ("GET", "/log/consistency"),
     ("GET", "/log/key"),
+    ("GET", "/log/timestamp"),
     ("GET", "/log/tile/{level}/{path}"),
     # The page on which a person enters a token.
     ("GET", "/upload"),

@@ -338,7 +338,7 @@ async def test_an_unknown_path_is_a_problem(dock, path):
         ("PUT", "/v1/clips/0199c0de-5f0a-7b7c-8d1e-2f3a4b5c6d7e", {"GET"}),
         ("GET", "/v1/clips/0199c0de-5f0a-7b7c-8d1e-2f3a4b5c6d7e/seal", {"POST"}),
         ("POST", "/livez", {"GET"}),
-        ("PUT", "/files", {"OPTIONS", "POST"}),
+        ("DELETE", "/files", {"OPTIONS", "PATCH", "POST", "PUT"}),
     ],
 )
 async def test_a_wrong_method_names_the_right_ones(dock, method, path, allowed):

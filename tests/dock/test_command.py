@@ -177,7 +177,12 @@ async def test_ctrl_c_ends_cleanly_and_a_second_run_goes_on(fake, recording, dat
     busy = {"Retry-After": "60"}
     fake.fail("POST .*/chunks/3$", lambda: problem(503, "vault-unavailable", "retry", busy))
     command = [*PROGRAM, "upload", "--dev", str(data_folder), str(recording)]
-    first = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
+    first = await asyncio.create_subprocess_exec(
+        *command,
+        stderr=subprocess.PIPE,
+        # A shell that runs the tests in the background lets them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while b"asking again" not in await first.stderr.readline():
         pass
 
