@@ -8,9 +8,11 @@ import zipfile
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
 from ingest_service.actions.pack_clip import pack_clip, read_verifier
 from ingest_service.actions.sequence_log import sign_checkpoint
+from ingest_service.cli.verify import verify_app
 from ingest_service.domain.checkpoint import Checkpoint
 from ingest_service.domain.clock import utc_now
 from ingest_service.domain.custody import Actor, Happening, hash_leaf
@@ -89,6 +91,20 @@ async def test_a_pack_holds_zipped_and_unpacked(kept, folder):
     assert zipped.verdict == HOLDS, told(zipped)
     assert told(verify_pack(folder, KEYS)) == told(zipped)
     assert len(zipped.lines) == 8
+
+
+async def test_the_command_checks_zip_and_folder(folder):
+    for pack in (folder.parent / "pack.zip", folder):
+        checked = CliRunner().invoke(verify_app, ["pack", str(pack), "--key", *KEYS])
+        assert (checked.exit_code, "fails" in checked.output) == (0, False), checked.output
+
+
+async def test_the_command_fails_for_a_changed_file(folder):
+    (folder / "data" / "report.html").write_text("another report")
+
+    checked = CliRunner().invoke(verify_app, ["pack", str(folder), "--key", *KEYS])
+
+    assert (checked.exit_code, "fails" in checked.output) == (1, True)
 
 
 async def test_the_verifier_inside_runs_alone_with_nothing_but_python(folder):
