@@ -141,6 +141,8 @@ async def measure(
     stack: Stack, names: Sequence[str], arguments: argparse.Namespace, console: Console
 ) -> dict[str, Measured]:
     """Make runs, one after the other."""
+    # The first bytes through new processes cost more: memory is touched, statements are prepared.
+    await run_big(stack, f"warm-{secrets.token_hex(4)}", GIB, lambda _amount: None)
     bench = Bench(stack, arguments, console)
     return {name: await bench.make(name) for name in names}
 
