@@ -63,6 +63,7 @@ async def seal_whole(
             upload,
             seal,
             events,
+            part_sha256=part.sha256,
             surface=surface,
             has_leftovers=has_leftovers,
             was_sole_writer=was_sole_writer,

@@ -1,12 +1,39 @@
 """A request's body as a source of blocks: timed, counted, and open to interruption."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
 from ingest_service import telemetry
 from ingest_service.domain.bytestream import Disconnected
 from ingest_service.errors import BodyStalled
+from ingest_service.resources import Resources
+
+
+@contextmanager
+def receiving(request: Request, opened: Resources) -> "Iterator[RequestBody]":
+    """Lend the body of a request that brings footage: limited, counted, told in the log line.
+
+    Raises:
+        ClientDisconnect: the dock went away; there is nobody left to answer.
+    """
+    body = RequestBody(
+        request.receive,
+        stall_timeout_s=opened.rules.body_stall_timeout_s,
+        bytes_s_min=opened.rules.body_bytes_s_min,
+    )
+    telemetry.ACTIVE_BODIES.inc()
+    try:
+        yield body
+    except Disconnected as gone:
+        raise ClientDisconnect from gone
+    finally:
+        body.close()
+        telemetry.ACTIVE_BODIES.dec()
+        telemetry.add_fields(bytes=body.received_bytes)
 
 
 class RequestBody:

@@ -5,7 +5,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
 from fastapi.responses import JSONResponse, PlainTextResponse
-from starlette.requests import ClientDisconnect
 
 from ingest_service import errors, telemetry
 from ingest_service.actions.announce_clip import Announced, announce_clip
@@ -14,12 +13,11 @@ from ingest_service.actions.report_manifest import report_manifest
 from ingest_service.actions.seal_upload import list_missing, seal_upload
 from ingest_service.actions.store_chunk import Chunk, store_chunk
 from ingest_service.api.bodies import JsonRoute
-from ingest_service.api.body import RequestBody
+from ingest_service.api.body import receiving
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.headers import parse_integer, prefers_text
 from ingest_service.api.problems import documented
 from ingest_service.api.raw_json import read_raw_object
-from ingest_service.domain.bytestream import Disconnected
 from ingest_service.domain.digest import CONTENT_DIGEST, parse_content_digest
 from ingest_service.domain.principal import UPLOAD, Principal
 from ingest_service.domain.receipt import format_leaf_proof
@@ -192,13 +190,7 @@ async def post_chunk(
     digest = parse_content_digest(request.headers.get(CONTENT_DIGEST))
     chunk = Chunk(index, _content_length(request), digest)
     telemetry.add_fields(clip_id=str(clip_id), chunk_index=index)
-    body = RequestBody(
-        request.receive,
-        stall_timeout_s=opened.rules.body_stall_timeout_s,
-        bytes_s_min=opened.rules.body_bytes_s_min,
-    )
-    telemetry.ACTIVE_BODIES.inc()
-    try:
+    with receiving(request, opened) as body:
         stored = await store_chunk(
             clip_id,
             principal.id,
@@ -211,12 +203,6 @@ async def post_chunk(
             now=opened.now,
             seals=seal,
         )
-    except Disconnected as gone:
-        raise ClientDisconnect from gone
-    finally:
-        body.close()
-        telemetry.ACTIVE_BODIES.dec()
-        telemetry.add_fields(bytes=body.received_bytes)
     if stored.is_new:
         telemetry.CHUNK_BYTES.labels("native").inc(chunk.length_bytes)
     else:

@@ -7,16 +7,14 @@ from uuid import UUID
 
 from fastapi import Request
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
 
 from ingest_service import telemetry
 from ingest_service.actions.announce_clip import Announced
 from ingest_service.actions.append_bytes import Completion, append_bytes
 from ingest_service.actions.finish_upload import wait_until_finished
 from ingest_service.actions.store_whole import store_whole
-from ingest_service.api.body import RequestBody
+from ingest_service.api.body import receiving
 from ingest_service.api.headers import parse_integer
-from ingest_service.domain.bytestream import Disconnected
 from ingest_service.domain.checksum import BodyCheck
 from ingest_service.domain.principal import Principal
 from ingest_service.domain.upload import Upload
@@ -59,38 +57,27 @@ async def receive_bytes(
         ClientDisconnect, and whatever `append_bytes` and `finish` raise.
     """
     telemetry.add_fields(upload_id=str(upload_id))
-    body = RequestBody(
-        request.receive,
-        stall_timeout_s=opened.rules.body_stall_timeout_s,
-        bytes_s_min=opened.rules.body_bytes_s_min,
-    )
-    telemetry.ACTIVE_BODIES.inc()
     try:
-        upload = await append_bytes(
-            upload_id,
-            principal.id,
-            sent.offset_bytes,
-            sent.body_bytes,
-            body,
-            pool=opened.pool,
-            vault=opened.vault,
-            holders=opened.holders,
-            budget=opened.budget,
-            rules=opened.rules,
-            now=opened.now,
-            upload_length=sent.upload_length,
-            completion=sent.completion,
-            check=sent.check,
-            progress=sent.progress,
-        )
-    except Disconnected as gone:
-        raise ClientDisconnect from gone
+        with receiving(request, opened) as body:
+            upload = await append_bytes(
+                upload_id,
+                principal.id,
+                sent.offset_bytes,
+                sent.body_bytes,
+                body,
+                pool=opened.pool,
+                vault=opened.vault,
+                holders=opened.holders,
+                budget=opened.budget,
+                rules=opened.rules,
+                now=opened.now,
+                upload_length=sent.upload_length,
+                completion=sent.completion,
+                check=sent.check,
+                progress=sent.progress,
+            )
     except (UploadClosed, UploadBusy) as closed:
         upload = await _answer_repeat(upload_id, sent, opened, closed)
-    finally:
-        body.close()
-        telemetry.ACTIVE_BODIES.dec()
-        telemetry.add_fields(bytes=body.received_bytes)
     telemetry.CHUNK_BYTES.labels(sent.surface).inc(upload.offset_bytes - sent.offset_bytes)
     if upload.state == "finishing":
         return await finish(upload_id, opened)
@@ -103,13 +90,7 @@ async def receive_whole(request: Request, announced: Announced, opened: Resource
     Raises:
         ClientDisconnect, and whatever `store_whole` raises.
     """
-    body = RequestBody(
-        request.receive,
-        stall_timeout_s=opened.rules.body_stall_timeout_s,
-        bytes_s_min=opened.rules.body_bytes_s_min,
-    )
-    telemetry.ACTIVE_BODIES.inc()
-    try:
+    with receiving(request, opened) as body:
         upload = await store_whole(
             announced,
             body,
@@ -120,12 +101,6 @@ async def receive_whole(request: Request, announced: Announced, opened: Resource
             rules=opened.rules,
             now=opened.now,
         )
-    except Disconnected as gone:
-        raise ClientDisconnect from gone
-    finally:
-        body.close()
-        telemetry.ACTIVE_BODIES.dec()
-        telemetry.add_fields(bytes=body.received_bytes)
     telemetry.CHUNK_BYTES.labels("tus").inc(upload.offset_bytes)
     telemetry.UPLOADS_FINISHED.inc()
     return upload

@@ -290,7 +290,8 @@ async def seal_clip(
 
 
 # A clip of one part needs no finishing: its part is counted and the clip sealed by one statement.
-# The upload is locked first, so that a newcomer (another epoch) or an end of it is seen here.
+# The upload is locked first, so that a newcomer (another epoch) or an end of it is seen here. A
+# native part counts under the digest of its last claim alone, as in `uploads.RECORD_CHUNK`.
 SEAL_WHOLE: Final = """
     WITH held AS (
         SELECT upload_id
@@ -300,6 +301,13 @@ SEAL_WHOLE: Final = """
            AND offset_bytes = $15
            AND state = 'open'
            AND surface IN ('undecided', $16)
+           AND ($19::bytea IS NULL
+                OR EXISTS (
+                    SELECT
+                      FROM parts
+                     WHERE parts.upload_id = $3
+                       AND parts.part_index = 0
+                       AND parts.sha256 = $19))
            FOR UPDATE
     ), head AS (
         UPDATE clips
@@ -351,12 +359,14 @@ async def seal_whole(
     seal: Seal,
     events: Sequence[CustodyEvent],
     *,
+    part_sha256: bytes | None,
     surface: str,
     has_leftovers: bool,
     was_sole_writer: bool,
 ) -> bool:
     """Count an upload's only part and seal (or quarantine) its clip; False: either changed.
 
+    part_sha256      under which the part was claimed; None where no chunk was
     was_sole_writer  nobody else ever wrote to the upload: there is nothing more to sweep
     """
     rows = await connection.fetch(
@@ -379,6 +389,7 @@ async def seal_whole(
         surface,
         has_leftovers,
         was_sole_writer,
+        part_sha256,
     )
     return bool(rows)
 

@@ -6,6 +6,7 @@ import hashlib
 import pytest
 
 from ingest_service.domain.bytestream import Disconnected
+from ingest_service.errors import ChunkConflict
 from tests.actions.engine import (
     Crash,
     Feed,
@@ -109,6 +110,26 @@ async def test_of_two_senders_one_seals_and_the_other_is_told_so(
 
     assert sorted(each.is_new for each in stored) == [False, True]
     assert await list_event_types(ledger, small.clip_id) == ["clip.announced", "clip.sealed"]
+
+
+async def test_a_chunk_seals_only_under_the_last_claims_digest(service, ledger, vault, small):
+    """The dock read the camera again and sends other bytes, while its first request still runs."""
+    other = make_footage(20, "read again")
+    first, halt = await hold_at(
+        vault, "put_object", service.store(small.clip_id, 0, SMALL, seals=True)
+    )
+    second, second_halt = await hold_at(
+        vault, "put_object", service.store(small.clip_id, 0, other, seals=True)
+    )
+
+    halt.let_go()
+    with pytest.raises(ChunkConflict):
+        await first
+    assert (await get_clip(ledger, small.clip_id)).state == "receiving"
+
+    second_halt.let_go()
+    assert (await second).sealed is not None
+    assert read_object(vault, await get_clip(ledger, small.clip_id)) == other
 
 
 async def test_an_event_between_claim_and_seal_breaks_no_chain(service, ledger, vault, small):
