@@ -144,6 +144,20 @@ class LogPartNotFound(NotFound):
 
 
 @dataclass(eq=False)
+class CursorBeyondLog(Rejected):
+    """The consumer has seen events that this log does not have: it followed another one."""
+
+    title: ClassVar[str] = "The cursor is beyond the end of the log"
+    detail: ClassVar[str] = "after={after}, and the published log has {log_size} events"
+    remedy: ClassVar[str] = (
+        "Check that base URL and `source` are those that the cursor came from; do not start over "
+        "by yourself: an operator decides."
+    )
+    after: int
+    log_size: int
+
+
+@dataclass(eq=False)
 class StationNotFound(NotFound):
     """No station of that id is registered."""
 
@@ -590,6 +604,17 @@ class Overloaded(Unavailable):
 
     title: ClassVar[str] = "The service is busy"
     retry_after_s: int
+
+
+@dataclass(eq=False)
+class FeedFull(Unavailable):
+    """As many wait for events in this process as may."""
+
+    title: ClassVar[str] = "Too many follow the feed just now"
+    remedy: ClassVar[str] = (
+        "Poll with wait_s=0, or come back after Retry-After seconds; the cursor stays good."
+    )
+    seats_max: int
 
 
 @dataclass(eq=False)

@@ -11,6 +11,7 @@ from typing import Final
 
 from ingest_service.actions.identify_principal import Authenticator
 from ingest_service.actions.prove_log import PublishedHead
+from ingest_service.actions.read_feed import FeedTail
 from ingest_service.actions.take_upload import Holders
 from ingest_service.domain.admission import Door
 from ingest_service.domain.bytestream import ReplayBudget
@@ -53,6 +54,7 @@ class Resources:
     base_url  origin of every absolute URL that is handed out
     door      lets requests in, or not
     lag       how long docks wait for their receipts
+    feed      the end of the log, for those who wait there
     """
 
     pool: Pool
@@ -70,6 +72,7 @@ class Resources:
     worker_stale_after_s: float
     door: Door
     lag: ReadBackLag
+    feed: FeedTail
     head: PublishedHead = field(default_factory=PublishedHead)
     witnesses: Witnesses = field(default_factory=Witnesses)
     time_authority: TimeAuthority | None = None
@@ -141,7 +144,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         await vault.find_abilities()
         keyring = open_keyring(settings.jwks)
         holders = Holders(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
-        await stack.enter_async_context(listening(pool, holders.interrupt))
+        feed = FeedTail(pool=pool, seats_max=settings.feed_seats_max)
+        await stack.enter_async_context(listening(pool, holders.interrupt, feed.ring))
         stack.push_async_callback(witnesses.close)
         yield Resources(
             pool=pool,
@@ -185,6 +189,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             worker_stale_after_s=settings.worker_stale_after_s,
             door=Door(settings.requests_in_work_max, pressure=pool.line.pressure),
             lag=ReadBackLag(),
+            feed=feed,
             head=PublishedHead(witnesses.policy),
             witnesses=witnesses,
             time_authority=time_authority,

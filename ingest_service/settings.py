@@ -171,6 +171,12 @@ class Settings(BaseSettings):
         "dock's bytes not counted. Announcements are refused from 40 % of it on, questions for "
         "receipts from 80 % on, chunks and seals when it is full.",
     )
+    feed_seats_max: int = Field(
+        default=200,
+        ge=1,
+        le=100_000,
+        description="How many may wait for events per process, streams and long polls together.",
+    )
     keep_alive_s: int = Field(default=75, ge=1, description="Idle connections are kept this long.")
     drain_timeout_s: int = Field(
         default=30, ge=1, description="After SIGTERM, uploads in flight may run this long."

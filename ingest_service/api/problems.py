@@ -89,6 +89,7 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.InvalidHeader: _FIX_400,
     errors.InvalidCursor: _FIX_400,
     errors.InvalidLogRange: _FIX_400,
+    errors.CursorBeyondLog: HttpRow(400, "stop"),
     errors.UnknownDigestAlgorithm: _FIX_400,
     errors.UnsupportedContentType: HttpRow(415, "fix"),
     errors.UnsupportedProtocolVersion: HttpRow(412, "fix"),
@@ -111,6 +112,7 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     # These two know when there will be room.
     errors.LedgerBusy: _RETRY_503,
     errors.Overloaded: _RETRY_503,
+    errors.FeedFull: HttpRow(503, "retry", (5, 30)),
     errors.ShuttingDown: _RETRY_503,
     # Space does not come back in seconds, and 507 tells docks apart from a busy moment.
     errors.VaultFull: HttpRow(507, "retry", (120, 600)),

@@ -81,6 +81,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._is_in_body = False
         self._trailers: list[tuple[bytes, bytes]] = []
         self._head_timer: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Event | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for a head."""
@@ -171,7 +172,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Leave the head; the application finds the trailer where it looks when the body ended."""
         self.scope["extensions"] = {
-            "ingest.wire": {"trailers": self._trailers, "inform": self._inform}
+            "ingest.wire": {
+                "trailers": self._trailers,
+                "inform": self._inform,
+                "watch_ending": self._watch_ending,
+            }
         }
         super().on_headers_complete()
         # uvicorn offers no place to name another class; nothing was put into this one yet.
@@ -191,6 +196,18 @@ class GuardedProtocol(HttpToolsProtocol):
         lines = [f"{name}: {value}" for name, value in headers.items()]
         head = "\r\n".join(["HTTP/1.1 104 Upload Resumption Supported", *lines, "", ""])
         self.transport.write(head.encode("latin-1"))
+
+    def _watch_ending(self) -> asyncio.Event:
+        """Return what is set when the process drains: who answers without end then comes to one."""
+        if self._ending is None:
+            self._ending = asyncio.Event()
+        return self._ending
+
+    def shutdown(self) -> None:
+        """End the connection, or let the answer that is under way be the last."""
+        if self._ending is not None:
+            self._ending.set()
+        super().shutdown()
 
     def on_message_complete(self) -> None:
         """Leave the body."""

@@ -277,11 +277,16 @@ async def list_unpublished(connection: Connection, *, limit: int) -> list[Stored
     return [StoredCheckpoint(**row) for row in await connection.fetch(LIST_UNPUBLISHED, limit)]
 
 
+# Whoever follows the feed hears of it when the statement has committed.
 MARK_PUBLISHED: Final = """
-    UPDATE log_checkpoints
-       SET note = $2, published_at = now()
-     WHERE tree_size = $1
-       AND published_at IS NULL
+    WITH marked AS (
+        UPDATE log_checkpoints
+           SET note = $2, published_at = now()
+         WHERE tree_size = $1
+           AND published_at IS NULL
+     RETURNING tree_size
+    )
+    SELECT pg_notify('log_published', tree_size::text) FROM marked
 """
 
 

@@ -22,6 +22,7 @@ import uvloop
 from ingest_service.actions.identify_principal import Authenticator
 from ingest_service.actions.publish_checkpoint import publish_checkpoints
 from ingest_service.actions.read_back_clip import read_back_clip
+from ingest_service.actions.read_feed import FeedTail
 from ingest_service.actions.register_station import register_station
 from ingest_service.actions.sequence_log import Sequencer, sequence_log
 from ingest_service.actions.take_upload import Holders
@@ -135,7 +136,7 @@ class Served:
         self.port = listener.getsockname()[1]
         pool = await open_pool(self._dsn, connections_max=12, statement_timeout_s=10)
         resources = self._make_resources(pool)
-        async with listening(pool, resources.holders.interrupt):
+        async with listening(pool, resources.holders.interrupt, resources.feed.ring):
             self.app = create_app(Settings.model_construct(), resources)
             self.witness = Witness(self.app)
             # As `ingest serve` has it.
@@ -192,6 +193,7 @@ class Served:
             worker_stale_after_s=30,
             door=Door(256, pressure=pool.line.pressure),
             lag=ReadBackLag(),
+            feed=FeedTail(pool=pool, seats_max=20),
         )
 
     @property
