@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from ingest_service import VERSION
-from ingest_service.api import chunks, clips, feed, health, log, packs, tus, upload_page
+from ingest_service.api import assertions, chunks, clips, feed, health, log, packs, tus, upload_page
 from ingest_service.api.admission import Admission
 from ingest_service.api.middleware import ObserveRequests
 from ingest_service.api.problems import add_problem_handlers
@@ -59,7 +59,7 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     add_problem_handlers(app)
-    for module in (tus, chunks, clips, packs, log, feed, health, upload_page):
+    for module in (tus, chunks, clips, assertions, packs, log, feed, health, upload_page):
         # Not `include_router`: an included router is matched twice, route by route, for each
         # request. The ways of the bytes come first.
         app.router.routes.extend(module.router.routes)

@@ -167,6 +167,17 @@ class StationNotFound(NotFound):
 
 
 @dataclass(eq=False)
+class NotYetKnown(NotFound):
+    """What was believed is asked for a time before the clip was announced."""
+
+    title: ClassVar[str] = "The clip was not known then"
+    detail: ClassVar[str] = "clip {clip_id} was announced at {announced_at}"
+    remedy: ClassVar[str] = "Ask for a time after the announcement."
+    clip_id: UUID
+    announced_at: str
+
+
+@dataclass(eq=False)
 class UploadGone(Rejected):
     """The upload was here: it expired, was terminated, or lost its stored bytes."""
 
@@ -295,6 +306,36 @@ class TakenOver(Conflict):
     detail: ClassVar[str] = "upload {upload_id} was taken over"
     remedy: ClassVar[str] = "Ask for the offset before sending again."
     upload_id: UUID
+
+
+@dataclass(eq=False)
+class ClipBusy(Conflict):
+    """Too many wrote to the clip's chain of custody at once; nothing was recorded."""
+
+    title: ClassVar[str] = "The clip is being written to"
+    detail: ClassVar[str] = "clip {clip_id} kept changing"
+    remedy: ClassVar[str] = "Send the same request again in a second."
+    clip_id: UUID
+
+
+@dataclass(eq=False)
+class CorrectionMismatch(Conflict):
+    """A correction names what is no assertion of these fields of this clip; nothing changed."""
+
+    title: ClassVar[str] = "There is no such assertion to correct"
+    detail: ClassVar[str] = "{assertion_id} is no assertion of the named fields of this clip"
+    remedy: ClassVar[str] = "Ask for the clip's assertions; correct one per field at most."
+    assertion_id: UUID
+
+
+@dataclass(eq=False)
+class BatchKeyReused(Conflict):
+    """The batch's key came with another content before; nothing was recorded."""
+
+    title: ClassVar[str] = "The key stands for another batch"
+    detail: ClassVar[str] = "key {key} was used for other items"
+    remedy: ClassVar[str] = "Send another batch under a new key."
+    key: str
 
 
 @dataclass(eq=False)

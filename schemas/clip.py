@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from schemas.announcement import ClipState, ClockState, EvidentialState, Sha256Hex
+from schemas.assertion import Assertion
 
 
 class Clip(BaseModel):
@@ -46,7 +47,9 @@ class Clip(BaseModel):
     crime_ref: str | None
     category: str | None
     evidential_state: EvidentialState
+    exhibit_ref: str | None = None
     title: str | None
+    tags: list[str] | None = None
     sha256: Sha256Hex | None
     sha256_device: Sha256Hex | None
     sha256_readback: Sha256Hex | None
@@ -64,6 +67,15 @@ class ClipDetail(Clip):
     object_version: str | None
     manifest: dict[str, Any] | None = Field(description="Parts as stored; set at the seal.")
     event_count: int
+    ended_at_corrected: datetime | None = Field(
+        default=None, description="ended_at, moved as started_at_corrected is."
+    )
+    as_of: datetime | None = Field(
+        default=None, description="Asserted fields are as they were believed then; null: now."
+    )
+    history: list[Assertion] | None = Field(
+        default=None, description="On request: all that was ever said of the clip, oldest first."
+    )
 
 
 class ClipPage(BaseModel):

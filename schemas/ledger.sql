@@ -42,6 +42,36 @@ BEGIN
 END
 $$;
 
+CREATE TABLE public.assertion_batches (
+    asserted_by_id text NOT NULL,
+    batch_key text NOT NULL,
+    body_sha256 bytea NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    CONSTRAINT assertion_batches_digest CHECK ((octet_length(body_sha256) = 32))
+);
+
+CREATE TABLE public.assertions (
+    assertion_id uuid NOT NULL,
+    clip_id uuid NOT NULL,
+    clip_seq integer NOT NULL,
+    field text NOT NULL,
+    value jsonb,
+    before jsonb,
+    salt bytea NOT NULL,
+    source text NOT NULL,
+    asserted_by_kind text NOT NULL,
+    asserted_by_id text NOT NULL,
+    asserted_at timestamp with time zone NOT NULL,
+    corrects uuid,
+    request_id text,
+    batch_key text,
+    batch_item integer,
+    CONSTRAINT assertions_batch CHECK (((batch_key IS NULL) = (batch_item IS NULL))),
+    CONSTRAINT assertions_by CHECK ((asserted_by_kind = ANY (ARRAY['person'::text, 'service'::text, 'policy'::text]))),
+    CONSTRAINT assertions_field CHECK ((field = ANY (ARRAY['officer_id'::text, 'category'::text, 'evidential_state'::text, 'incident_id'::text, 'crime_ref'::text, 'exhibit_ref'::text, 'title'::text, 'tags'::text, 'clock_offset_ms'::text]))),
+    CONSTRAINT assertions_salt CHECK ((octet_length(salt) = 16))
+);
+
 CREATE TABLE public.clips (
     clip_id uuid NOT NULL,
     state text DEFAULT 'receiving'::text NOT NULL,
@@ -92,6 +122,8 @@ CREATE TABLE public.clips (
     last_fixity_at timestamp with time zone,
     last_fixity_result text,
     fixity_claimed_until timestamp with time zone,
+    exhibit_ref text,
+    tags text[],
     CONSTRAINT clips_clock_state CHECK ((clock_state = ANY (ARRAY['synced'::text, 'free_running'::text, 'not_set'::text, 'implausible'::text]))),
     CONSTRAINT clips_digests CHECK (((octet_length(sha256) = 32) AND (octet_length(sha256_device) = 32) AND (octet_length(sha256_readback) = 32))),
     CONSTRAINT clips_evidential_state CHECK ((evidential_state = ANY (ARRAY['unclassified'::text, 'non_evidential'::text, 'evidential'::text, 'policing_purpose'::text]))),
@@ -278,6 +310,15 @@ CREATE TABLE public.worker_beats (
     beat_at timestamp with time zone NOT NULL
 );
 
+ALTER TABLE ONLY public.assertion_batches
+    ADD CONSTRAINT assertion_batches_pkey PRIMARY KEY (asserted_by_id, batch_key);
+
+ALTER TABLE ONLY public.assertions
+    ADD CONSTRAINT assertions_order UNIQUE (clip_id, clip_seq);
+
+ALTER TABLE ONLY public.assertions
+    ADD CONSTRAINT assertions_pkey PRIMARY KEY (assertion_id);
+
 ALTER TABLE ONLY public.clips
     ADD CONSTRAINT clips_pkey PRIMARY KEY (clip_id);
 
@@ -338,6 +379,8 @@ ALTER TABLE ONLY public.uploads
 ALTER TABLE ONLY public.worker_beats
     ADD CONSTRAINT worker_beats_pkey PRIMARY KEY (worker_id);
 
+CREATE UNIQUE INDEX assertions_batch_key ON public.assertions USING btree (asserted_by_id, batch_key, batch_item, clip_id, field) WHERE (batch_key IS NOT NULL);
+
 CREATE INDEX clips_borough_idx ON public.clips USING btree (borough, clip_id);
 
 CREATE INDEX clips_category_idx ON public.clips USING btree (category, clip_id) WHERE (category IS NOT NULL);
@@ -388,6 +431,14 @@ CREATE INDEX uploads_partial_ids_idx ON public.uploads USING hash (partial_ids) 
 
 CREATE INDEX uploads_sweep_idx ON public.uploads USING btree (sweep_after) WHERE (sweep_after IS NOT NULL);
 
+CREATE TRIGGER assertion_batches_append_only BEFORE DELETE OR UPDATE ON public.assertion_batches FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER assertion_batches_no_truncate BEFORE TRUNCATE ON public.assertion_batches FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER assertions_append_only BEFORE DELETE OR UPDATE ON public.assertions FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER assertions_no_truncate BEFORE TRUNCATE ON public.assertions FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
 CREATE TRIGGER custody_events_append_only BEFORE DELETE OR UPDATE ON public.custody_events FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER custody_events_enqueue AFTER INSERT ON public.custody_events FOR EACH ROW EXECUTE FUNCTION public.enqueue_event();
@@ -411,6 +462,9 @@ CREATE TRIGGER log_tiles_only_grow BEFORE UPDATE ON public.log_tiles FOR EACH RO
 CREATE TRIGGER log_timestamps_append_only BEFORE DELETE OR UPDATE ON public.log_timestamps FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER log_timestamps_no_truncate BEFORE TRUNCATE ON public.log_timestamps FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE ONLY public.assertions
+    ADD CONSTRAINT assertions_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
 
 ALTER TABLE ONLY public.clips
     ADD CONSTRAINT clips_duplicate_fkey FOREIGN KEY (duplicate_of) REFERENCES public.clips(clip_id);
@@ -449,6 +503,10 @@ ALTER TABLE ONLY public.uploads
     ADD CONSTRAINT uploads_station_fkey FOREIGN KEY (station_id) REFERENCES public.stations(station_id);
 
 GRANT USAGE ON SCHEMA public TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.assertion_batches TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.assertions TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.clips TO ingest_service;
 

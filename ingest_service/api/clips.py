@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 from uuid import UUID
@@ -13,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ingest_service import errors, telemetry
 from ingest_service.actions.find_clips import count_received, get_visible_clip, list_clips
+from ingest_service.actions.recall_assertions import list_history, recall_clip
 from ingest_service.actions.record_access import record_access
+from ingest_service.api.assertions import show_assertions
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.problems import documented
-from ingest_service.domain.clip import Clip
+from ingest_service.domain.clip import Clip, correct_time
 from ingest_service.domain.custody import Actor, CustodyEvent, Happening
 from ingest_service.domain.principal import CLIPS_READ, CONTENT_READ, UPLOAD, Principal
 from ingest_service.ledger import custody
@@ -91,17 +94,39 @@ async def get_clips(
 @router.get(
     "/clips/{clip_id}",
     summary="One clip",
-    responses=documented(*_NO_TOKEN, errors.ClipNotFound, errors.LedgerUnavailable),
+    responses=documented(
+        *_NO_TOKEN, errors.ClipNotFound, errors.NotYetKnown, errors.LedgerUnavailable
+    ),
 )
 async def get_clip(
-    clip_id: UUID, opened: Opened, principal: Annotated[Principal, Depends(Granted())]
+    clip_id: UUID,
+    opened: Opened,
+    principal: Annotated[Principal, Depends(Granted())],
+    as_of: Annotated[
+        Moment | None, Query(description="Answer with what was believed at this time.")
+    ] = None,
+    *,
+    history: Annotated[bool, Query(description="Add all that was ever said of the clip.")] = False,
 ) -> bodies.ClipDetail:
-    """Answer with everything that is known of a clip. A station sees only its own."""
+    """Answer with everything that is known of a clip. A station sees only its own.
+
+    `as_of` concerns what is asserted (officer, category, title, ...); raw metadata never changes,
+    and state, storage and flags are those of now.
+    """
     clip = await _get_allowed(clip_id, principal, opened, CLIPS_READ)
     received = await count_received(clip, pool=opened.pool)
+    said = await list_history(clip, pool=opened.pool) if history else None
+    if as_of is not None:
+        if as_of > opened.now():
+            reason = "query.as_of: lies in the future"
+            raise errors.InvalidRequest(reason)
+        clip = await recall_clip(clip, as_of, pool=opened.pool)
     shown = show_clip(clip, received)
     return bodies.ClipDetail(
         **shown,
+        as_of=as_of,
+        history=None if said is None else show_assertions(said),
+        ended_at_corrected=_correct_end(clip),
         announcement=clip.announcement,
         bucket=clip.bucket,
         object_key=clip.object_key,
@@ -116,6 +141,14 @@ async def _get_allowed(clip_id: UUID, principal: Principal, opened: Opened, scop
     principal.require(UPLOAD if principal.kind == "station" else scope)
     telemetry.add_fields(clip_id=str(clip_id))
     return await get_visible_clip(clip_id, principal, pool=opened.pool)
+
+
+def _correct_end(clip: Clip) -> datetime | None:
+    """Move the end as the start was moved: a recording is as long as the device says."""
+    if clip.started_at is None or clip.started_at_corrected is None:
+        return None
+    offset_ms = round((clip.started_at_corrected - clip.started_at) / timedelta(milliseconds=1))
+    return correct_time(clip.ended_at, offset_ms)
 
 
 def show_clip(clip: Clip, received_bytes: int | None) -> dict[str, Any]:

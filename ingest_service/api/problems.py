@@ -63,6 +63,7 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.LogPartNotFound: _STOP_404,
     errors.StationNotFound: _STOP_404,
     errors.StationKeyNotFound: _STOP_404,
+    errors.NotYetKnown: _STOP_404,
     errors.UploadGone: HttpRow(410, "fix"),
     errors.ContentGone: HttpRow(410, "stop"),
     # the request does not fit the state
@@ -76,6 +77,9 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     # tus clients retry 423 and give up on most other 4xx.
     errors.UploadBusy: HttpRow(423, "retry", (1, 1)),
     errors.TakenOver: _FIX_409,
+    errors.ClipBusy: HttpRow(423, "retry", (1, 1)),
+    errors.CorrectionMismatch: _FIX_409,
+    errors.BatchKeyReused: _FIX_409,
     errors.StationConflict: HttpRow(409, "stop"),
     errors.StationKeyConflict: HttpRow(409, "stop"),
     errors.TerminationRefused: HttpRow(403, "stop"),

@@ -65,6 +65,8 @@ class Clip:
     manifest_sha256: bytes | None = None
     last_fixity_at: datetime | None = None
     last_fixity_result: str | None = None
+    exhibit_ref: str | None = None
+    tags: list[str] | None = None
 
     @property
     def head(self) -> ChainHead:

@@ -109,7 +109,7 @@ FIND_CLIP: Final = """
            released_at, officer_id, incident_id, crime_ref, category, evidential_state, title,
            sha256, sha256_readback, quarantine_reason, bucket, object_key, object_version,
            manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256,
-           last_fixity_at, last_fixity_result
+           last_fixity_at, last_fixity_result, exhibit_ref, tags
       FROM clips
      WHERE clip_id = $1
 """
@@ -129,7 +129,7 @@ FIND_CLIP_BY_IDENTITY: Final = """
            released_at, officer_id, incident_id, crime_ref, category, evidential_state, title,
            sha256, sha256_readback, quarantine_reason, bucket, object_key, object_version,
            manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256,
-           last_fixity_at, last_fixity_result
+           last_fixity_at, last_fixity_result, exhibit_ref, tags
       FROM clips
      WHERE device_serial = $1
        AND recording_id = $2

@@ -44,7 +44,7 @@ LIST_CLIPS: Final = """
            released_at, officer_id, incident_id, crime_ref, category, evidential_state, title,
            sha256, sha256_readback, quarantine_reason, bucket, object_key, object_version,
            manifest, is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256,
-           last_fixity_at, last_fixity_result
+           last_fixity_at, last_fixity_result, exhibit_ref, tags
       FROM clips
      WHERE ($1::uuid IS NULL OR clip_id < $1)
        AND ($3::text IS NULL OR device_serial = $3)

@@ -26,6 +26,21 @@ INSERT = """
     VALUES (gen_random_uuid(), 'device.docked', now(), 'station', 'dock-1', 'BWC-1', $1, $2)
 """
 
+ASSERT = """
+    INSERT INTO stations (station_id, site_id, borough) VALUES ('s', 's', 's');
+    INSERT INTO clips (
+        clip_id, upload_id, device_serial, recording_id, segment_no, announcement, station_id,
+        site_id, borough, clock_state, announced_at)
+    VALUES ('00000000-0000-7000-8000-000000000000', gen_random_uuid(), 'd', 'r', 0, '{}', 's', 's',
+            's', 'synced', now());
+    INSERT INTO assertions (
+        assertion_id, clip_id, clip_seq, field, salt, source, asserted_by_kind, asserted_by_id,
+        asserted_at)
+    VALUES (gen_random_uuid(), '00000000-0000-7000-8000-000000000000', 1, 'title',
+            decode(repeat('00', 16), 'hex'), 'cad', 'person', 'p', now());
+    INSERT INTO assertion_batches VALUES ('p', 'k', sha256(''), now());
+"""
+
 
 async def insert_event(connection):
     happening = Happening("device.docked", Actor("station", "dock-1"))
@@ -77,6 +92,15 @@ async def test_the_service_cannot_pose_as_a_replica(service_connection):
         await service_connection.execute("SET session_replication_role = replica")
 
 
+@pytest.mark.parametrize("table", ["assertions", "assertion_batches"])
+@pytest.mark.parametrize(
+    "change", ["UPDATE {} SET batch_key = 'x'", "DELETE FROM {}", "TRUNCATE {}"]
+)
+async def test_the_service_has_no_right_to_change_assertions(service_connection, table, change):
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await service_connection.execute(change.format(table))
+
+
 @pytest.mark.parametrize("table", ["clips", "uploads", "stations", "device_manifests"])
 async def test_the_service_deletes_no_record(service_connection, table):
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -92,6 +116,17 @@ async def test_the_owner_is_refused_by_the_trigger(owner_connection, change):
 
     with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
         await owner_connection.execute(CHANGES[change])
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE {} SET batch_key = 'x'", "DELETE FROM {}", "TRUNCATE {}"]
+)
+@pytest.mark.parametrize("table", ["assertions", "assertion_batches"])
+async def test_the_owner_is_refused_by_the_trigger_of_assertions(owner_connection, table, change):
+    await owner_connection.execute(ASSERT)
+
+    with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+        await owner_connection.execute(change.format(table))
 
 
 # --- the leaf -----------------------------------------------------------------------------
