@@ -116,6 +116,8 @@ class Dock:
     clock: Callable[[], float]
     outcomes: list[Outcome] = field(default_factory=list)
     _offset_ms: int = 0
+    _receipt_after_s: float = 0.0
+    _receipt_at: float = 0.0
 
     def visit(self) -> Generator[Step, Answer, None]:
         """Bring every clip and stay until each is released or given up."""
@@ -165,6 +167,7 @@ class Dock:
             if not is_sealed:
                 yield from self._seal(_path(told["seal_url"]))
         outcome.is_sealed = True
+        self._receipt_at = max(self._receipt_at, self.clock() + self._receipt_after_s)
         self.tally.count("sealed")
         self.tally.time_from_plan("sealed", self.clock() - self._began())
         if self.temper.is_repeated:
@@ -221,6 +224,8 @@ class Dock:
             answer = yield from self._ask(chunk, {200, 201})
             self.tally.acknowledge(chunk.body_bytes, began_s, self.clock())
             sealed = answer.json()["sealed"] if seals else None
+        if sealed is not None:
+            self._receipt_after_s = sealed.get("receipt_after_s", 0)
         return sealed is not None and sealed["state"] == "sealed"
 
     def _make_chunk(
@@ -324,6 +329,7 @@ class Dock:
     def _collect(self, reel: Reel, outcome: Outcome) -> Generator[Step, Answer, None]:
         """Ask until the receipt is there, ever more seldom; check it as if to erase the clip."""
         pause_s = 1.0
+        yield Rest(max(self._receipt_at - self.clock(), 0.0))
         head = self.wire.head("GET", f"/v1/clips/{outcome.clip_id}/receipt")
         while True:
             answer = yield from self._ask(Ask("receipt", head), {200, 202})

@@ -54,6 +54,21 @@ def arrive_then_send(*, arrive_over_s: float, pause_s: float, send_over_s: float
     return plan
 
 
+def arrive_and_send(*, arrive_over_s: float, pause_s: float, send_over_s: float) -> Pace:
+    """Let all docks connect evenly over a time; each sends in its turn, the first ones at once.
+
+    send_over_s  no shorter than arrive_over_s: nobody's turn comes before he is there
+    """
+
+    def plan(count: int, _seeded: random.Random) -> Sequence[Visit]:
+        return [
+            Visit(arrive_over_s * index / count, pause_s + send_over_s * index / count)
+            for index in range(count)
+        ]
+
+    return plan
+
+
 def outage(*, arrive_over_s: float, send_over_s: float, at_once: int, return_over_s: float) -> Pace:
     """Let all docks begin, be cut off, and come back: some at once, the rest over a time."""
 

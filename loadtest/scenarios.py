@@ -9,6 +9,7 @@ from loadtest.faults import Shares
 from loadtest.pace import (
     Pace,
     Sizes,
+    arrive_and_send,
     arrive_then_send,
     day_of_shifts,
     outage,
@@ -155,8 +156,8 @@ _ALL: Final = (
         goal="every camera of the force on its own connection, all alive at once, one clip each",
         knobs=Knobs(devices=22_000, clip_bytes=16 * KIB, over_s=240, within_s=300),
         make_load=lambda knobs: Load(
-            pace=arrive_then_send(
-                arrive_over_s=knobs.over_s * 0.2, pause_s=1, send_over_s=knobs.over_s * 0.75
+            pace=arrive_and_send(
+                arrive_over_s=knobs.over_s * 0.2, pause_s=1, send_over_s=knobs.over_s
             ),
             sizes=same_size(knobs.clip_bytes),
             shares=_FIELD,

@@ -184,6 +184,9 @@ class SealedClip(BaseModel):
     size_bytes: int | None
     sha256: Sha256Hex | None = Field(description="Whole-clip hash; null until it is known.")
     receipt_url: str
+    receipt_after_s: int = Field(
+        default=0, ge=0, description="When to ask for the receipt: sooner it will hardly be there."
+    )
     quarantine_reason: str | None = None
 
 

@@ -4,19 +4,17 @@ from typing import Final
 from uuid import UUID
 
 from ingest_service.actions.prove_log import PublishedHead, find_proof
-from ingest_service.domain.clip import Clip
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import Actor, Happening, chain_events, hash_leaf
-from ingest_service.domain.receipt import SECURED_TYPE, make_receipt, signed_message
+from ingest_service.domain.receipt import make_receipt, signed_message
 from ingest_service.errors import ClipNotFound
-from ingest_service.ledger import clips, log, uploads
+from ingest_service.ledger import releases
 from ingest_service.ledger.connection import Pool, reading
+from ingest_service.ledger.releases import Release
 from ingest_service.signer import Signer
 from schemas.receipt import Receipt
 
 _CHAIN_TRIES: Final = 8
-# These clips were read back once: their receipt stands, whatever became of them since.
-_RELEASED_STATES: Final = frozenset({"secured", "erase_pending", "erased"})
 
 
 async def issue_receipt(
@@ -27,8 +25,8 @@ async def issue_receipt(
     signer: Signer,
     head: PublishedHead,
     now: Clock,
-) -> tuple[Clip, Receipt | None]:
-    """Return the clip and its receipt; None while there is none to give.
+) -> tuple[Release, Receipt | None]:
+    """Return how far the clip is, and its receipt; None while there is none to give.
 
     That is: until the clip is secured, its event has a place in the log, and a checkpoint that
     covers it is outside the ledger. The leaf is the same every time; a later proof may be under
@@ -40,43 +38,36 @@ async def issue_receipt(
     """
     for _ in range(_CHAIN_TRIES):
         async with reading(pool) as connection:
-            found = await clips.find_clip(connection, clip_id)
-            upload = await uploads.find_clip_upload(connection, clip_id)
-            if found is None or upload is None or upload.station_id != station_id:
+            found = await releases.find_release(connection, clip_id)
+            if found is None or found.station_id != station_id:
                 raise ClipNotFound(str(clip_id))
-            clip = found
-            if clip.state not in _RELEASED_STATES:
-                return clip, None
-            secured = await log.find_clip_leaf(connection, clip_id, SECURED_TYPE)
-            if secured is None or secured.leaf_index is None:
-                return clip, None
+            release = found
+            leaf, index = release.secured_leaf, release.leaf_index
+            if leaf is None or index is None:
+                return release, None
             proof = await find_proof(
-                connection,
-                secured.leaf,
-                secured.leaf_index,
-                head=head,
-                verifier_key=signer.verifier_key,
+                connection, leaf, index, head=head, verifier_key=signer.verifier_key
             )
             if proof is None:
-                return clip, None
-            if clip.released_at is None:
+                return release, None
+            if release.released_at is None:
                 moment = now()
                 issued = Happening(
                     "release.issued",
                     Actor("station", station_id),
-                    {"secured_leaf_hash": hash_leaf(secured.leaf).hex(), "key_id": signer.key_id},
+                    {"secured_leaf_hash": hash_leaf(leaf).hex(), "key_id": signer.key_id},
                 )
                 events = chain_events(
-                    clip.head, [issued], now=moment, device_serial=clip.device_serial
+                    release.head, [issued], now=moment, device_serial=release.device_serial
                 )
-                if not await clips.release_clip(connection, clip, moment, events):
+                if not await releases.release_clip(connection, release.head, moment, events):
                     continue
-        return clip, make_receipt(
-            secured.leaf,
-            secured.leaf_index,
+        return release, make_receipt(
+            leaf,
+            index,
             proof,
             signer_name=signer.name,
             key_id=signer.key_id,
-            signature=signer.sign(signed_message(secured.leaf)),
+            signature=signer.sign(signed_message(leaf)),
         )
-    return clip, None
+    return release, None

@@ -302,6 +302,7 @@ def _show_seal(clip: SealedFacts, opened: Resources) -> SealedClip:
         size_bytes=clip.size_bytes,
         sha256=None if clip.sha256 is None else clip.sha256.hex(),
         receipt_url=f"{opened.base_url}/v1/clips/{clip.clip_id}/receipt",
+        receipt_after_s=opened.lag.choose_first_wait(),
         quarantine_reason=clip.quarantine_reason,
     )
 
@@ -330,7 +331,7 @@ async def get_receipt(
     As text/plain, if that is what Accept prefers: the leaf's exact bytes on one line, a newline,
     then the tlog-proof@v1.
     """
-    clip, receipt = await issue_receipt(
+    release, receipt = await issue_receipt(
         clip_id,
         principal.id,
         pool=opened.pool,
@@ -338,18 +339,18 @@ async def get_receipt(
         head=opened.head,
         now=opened.now,
     )
-    telemetry.add_fields(clip_id=str(clip_id), clip_state=clip.state)
+    telemetry.add_fields(clip_id=str(clip_id), clip_state=release.state)
     moment = opened.now()
     if receipt is None:
-        retry_after_s = opened.lag.choose_wait(moment - (clip.sealed_at or moment))
-        pending = PendingReceipt(clip_id=clip_id, state=clip.state)
+        retry_after_s = opened.lag.choose_wait(moment - (release.sealed_at or moment))
+        pending = PendingReceipt(clip_id=clip_id, state=release.state)
         return JSONResponse(
             pending.model_dump(mode="json"),
             status.HTTP_202_ACCEPTED,
             {"Retry-After": str(retry_after_s)},
         )
-    if clip.secured_at is not None and clip.sealed_at is not None:
-        opened.lag.note_secured(clip.secured_at - clip.sealed_at, moment - clip.secured_at)
+    if release.secured_at is not None and release.sealed_at is not None:
+        opened.lag.note_secured(release.secured_at - release.sealed_at, moment - release.secured_at)
     if prefers_text(request.headers):
         text = format_leaf_proof(receipt.leaf.encode(), receipt.proof)
         return PlainTextResponse(text, headers=_KEPT)

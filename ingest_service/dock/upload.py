@@ -279,6 +279,9 @@ class ClipUpload:
         self._fixes = 0
         if sealed.state == "quarantined":
             raise ClipQuarantined(plan.clip_id, sealed.quarantine_reason or "no reason given")
+        if sealed.state == "sealed" and sealed.receipt_after_s and self._policy.is_waiting:
+            read_back_later = Trouble("clip is sealed", sealed.receipt_after_s)
+            await self._wait(read_back_later, stage="securing")
         return sealed.state
 
     async def _await_receipt(self, plan: AnnouncedClip, state: str) -> FoundReceipt | str | None:

@@ -31,6 +31,13 @@ class ReadBackLag:
         if since < _FRESH:
             self._lag_s += _WEIGHT * (took.total_seconds() - self._lag_s)
 
+    def choose_first_wait(self) -> int:
+        """Return after how many seconds a dock that seals now is to ask for the first time.
+
+        0 while receipts come within a second: who asks at once then loses nothing.
+        """
+        return self.choose_wait(timedelta(0)) if self._lag_s >= 1 else 0
+
     def choose_wait(self, waited: timedelta) -> int:
         """Return after how many seconds to ask again about a clip that is not yet read back.
 

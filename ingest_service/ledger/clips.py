@@ -570,37 +570,6 @@ async def postpone_read_back(connection: Connection, clip_id: UUID, *, delay_s: 
     await connection.execute(POSTPONE_READ_BACK, clip_id, delay_s)
 
 
-RELEASE_CLIP: Final = """
-    WITH head AS (
-        UPDATE clips
-           SET released_at = $3,
-               event_count = event_count + cardinality($4::custody_link[]),
-               last_leaf_hash = (($4::custody_link[])[cardinality($4::custody_link[])]).leaf_hash
-         WHERE clip_id = $1
-           AND event_count = $2
-           AND state = 'secured'
-           AND released_at IS NULL
-     RETURNING clip_id
-    )
-    INSERT INTO custody_events (
-        event_id, clip_id, clip_seq, type, recorded_at, actor_kind, actor_id, device_serial,
-        leaf, leaf_hash)
-    SELECT link.*
-      FROM head, unnest($4::custody_link[]) AS link
- RETURNING event_id
-"""
-
-
-async def release_clip(
-    connection: Connection, clip: Clip, released_at: datetime, events: Sequence[CustodyEvent]
-) -> bool:
-    """Record that the release receipt was handed out; False: it was, or the clip changed."""
-    rows = await connection.fetch(
-        RELEASE_CLIP, clip.clip_id, clip.event_count, released_at, make_links(events)
-    )
-    return bool(rows)
-
-
 # Raising the epoch fences off whoever is still writing; expiry loses against a last append.
 END_UPLOAD: Final = """
     WITH ended AS (

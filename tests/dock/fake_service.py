@@ -136,6 +136,8 @@ class FakeService:
         self.clock_ahead_s = 0.0
         self.is_time_public = True
         self.polls_until_secured = 1
+        self.seals_at_once = False
+        self.receipt_after_s = 0
         self.receipt_leaf: Callable[[FakeClip], dict] | None = None
         self.receipt_signer = self.signer
         self.port = 0
@@ -345,7 +347,8 @@ class FakeService:
                 is_whole = (
                     hashlib.sha256(clip.content).hexdigest() == clip.announcement["sha256_device"]
                 )
-                clip.state = "finishing" if is_whole else "quarantined"
+                good = "sealed" if self.seals_at_once else "finishing"
+                clip.state = good if is_whole else "quarantined"
             is_bad = clip.state == "quarantined"
             sealed = {
                 "clip_id": clip_id,
@@ -353,6 +356,7 @@ class FakeService:
                 "size_bytes": clip.size_bytes,
                 "sha256": None,
                 "receipt_url": "http://elsewhere.invalid/",
+                "receipt_after_s": self.receipt_after_s,
                 "quarantine_reason": "the device's hash differs" if is_bad else None,
             }
             return JSONResponse(sealed, 202 if clip.state == "finishing" else 200)

@@ -243,6 +243,14 @@ async def test_retry_after_is_honoured_with_jitter(fake, recording, bring_in, wa
     assert 8 <= waits[0] <= 10
 
 
+async def test_the_receipt_is_asked_for_when_the_seal_says(fake, recording, bring_in, waits):
+    fake.receipt_after_s, fake.seals_at_once = 12, True
+
+    await bring_in(recording)
+
+    assert 12 <= waits[0] <= 15
+
+
 async def test_a_busy_gateway_without_a_problem_document_is_waited_for(
     fake, recording, bring_in, waits
 ):

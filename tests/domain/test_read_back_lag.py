@@ -64,3 +64,11 @@ def test_docks_that_asked_together_do_not_ask_together_again():
         lag.note_secured(seconds(20), since=NOW)
 
     assert len({lag.choose_wait(NOW) for _ in range(20)}) > 3
+
+
+def test_who_seals_while_receipts_come_at_once_asks_at_once():
+    assert make_lag(0.3).choose_first_wait() == 0
+
+
+def test_who_seals_while_read_backs_are_late_asks_when_the_others_got_theirs():
+    assert make_lag(12).choose_first_wait() == 11

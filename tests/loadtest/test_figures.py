@@ -10,7 +10,14 @@ from loadtest.compare import compare_runs, load_run
 from loadtest.fleet import make_reels
 from loadtest.footage import PATTERN_BYTES
 from loadtest.judge import Heard, _find_invalid
-from loadtest.pace import arrive_then_send, day_of_shifts, outage, spread_sizes, steady
+from loadtest.pace import (
+    arrive_and_send,
+    arrive_then_send,
+    day_of_shifts,
+    outage,
+    spread_sizes,
+    steady,
+)
 from loadtest.reel import Reel
 from loadtest.scenarios import SCENARIOS
 from loadtest.tally import Tally, describe
@@ -69,6 +76,7 @@ def test_tallies_of_several_generators_add_up():
     "pace",
     [
         arrive_then_send(arrive_over_s=10, pause_s=1, send_over_s=20),
+        arrive_and_send(arrive_over_s=10, pause_s=1, send_over_s=20),
         outage(arrive_over_s=10, send_over_s=10, at_once=100, return_over_s=60),
         steady(over_s=60),
         day_of_shifts(over_s=240),
