@@ -3,11 +3,23 @@
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from fastapi import FastAPI
 
 from ingest_service import VERSION
-from ingest_service.api import assertions, chunks, clips, feed, health, log, packs, tus, upload_page
+from ingest_service.api import (
+    assertions,
+    chunks,
+    clips,
+    feed,
+    health,
+    log,
+    packs,
+    tus,
+    upload_page,
+    webhooks,
+)
 from ingest_service.api.admission import Admission
 from ingest_service.api.middleware import ObserveRequests
 from ingest_service.api.problems import add_problem_handlers
@@ -20,6 +32,20 @@ DESCRIPTION = """Docking stations send clips in resumable chunks; downstream ser
 
 Every refusal is an `application/problem+json` document whose `type` is stable and whose `action`
 says what to do next: fix, retry (after Retry-After) or stop."""
+
+# The ways of the bytes come first: routes are matched in this order.
+_SURFACES: Final = (
+    tus,
+    chunks,
+    clips,
+    assertions,
+    packs,
+    log,
+    feed,
+    webhooks,
+    health,
+    upload_page,
+)
 
 
 def make_app() -> FastAPI:
@@ -59,9 +85,9 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     add_problem_handlers(app)
-    for module in (tus, chunks, clips, assertions, packs, log, feed, health, upload_page):
+    for module in _SURFACES:
         # Not `include_router`: an included router is matched twice, route by route, for each
-        # request. The ways of the bytes come first.
+        # request.
         app.router.routes.extend(module.router.routes)
     # The last one is met first: also who is refused at the door gets an id and tus's own headers.
     app.add_middleware(Admission)

@@ -158,6 +158,46 @@ class CursorBeyondLog(Rejected):
 
 
 @dataclass(eq=False)
+class WebhookNotFound(NotFound):
+    """No webhook of that id is this principal's to manage."""
+
+    title: ClassVar[str] = "Unknown webhook"
+    detail: ClassVar[str] = "no webhook {webhook_id}"
+    webhook_id: str
+
+
+@dataclass(eq=False)
+class DeadLetterNotFound(NotFound):
+    """The webhook took that event, or was never sent it."""
+
+    title: ClassVar[str] = "No such dead letter"
+    detail: ClassVar[str] = "webhook {webhook_id} has no dead letter of log index {log_index}"
+    remedy: ClassVar[str] = "List its deliveries; events it took are in the feed."
+    webhook_id: UUID
+    log_index: int
+
+
+@dataclass(eq=False)
+class WebhookUrlRefused(Rejected):
+    """Nothing is sent to such an address."""
+
+    title: ClassVar[str] = "Nothing is sent to that URL"
+    detail: ClassVar[str] = "{reason}"
+    remedy: ClassVar[str] = "Name an https URL of a public host, without user name or fragment."
+    reason: str
+
+
+@dataclass(eq=False)
+class TooManyWebhooks(Rejected):
+    """There are as many as may be."""
+
+    title: ClassVar[str] = "There are too many webhooks"
+    detail: ClassVar[str] = "there may be {webhooks_max} webhooks"
+    remedy: ClassVar[str] = "Delete one that nobody needs, or follow the feed."
+    webhooks_max: int
+
+
+@dataclass(eq=False)
 class StationNotFound(NotFound):
     """No station of that id is registered."""
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from ingest_service.actions.deliver_webhook import DeliveryRules
 from ingest_service.actions.identify_principal import Authenticator
 from ingest_service.actions.prove_log import PublishedHead
 from ingest_service.actions.read_feed import FeedTail
 from ingest_service.actions.take_upload import Holders
+from ingest_service.courier.webhooks import Courier
 from ingest_service.domain.admission import Door
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import Clock, utc_now
@@ -45,6 +47,7 @@ class JobRules:
     fixity_interval_s: float = 90 * _DAY_S
     fixity_bytes_per_s: float = 50e6
     object_lock: ObjectLock | None = None
+    delivery: DeliveryRules = field(default_factory=DeliveryRules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Resources:
     head: PublishedHead = field(default_factory=PublishedHead)
     witnesses: Witnesses = field(default_factory=Witnesses)
     time_authority: TimeAuthority | None = None
+    courier: Courier = field(default_factory=Courier)
 
 
 def open_vault(
@@ -147,6 +151,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         feed = FeedTail(pool=pool, seats_max=settings.feed_seats_max)
         await stack.enter_async_context(listening(pool, holders.interrupt, feed.ring))
         stack.push_async_callback(witnesses.close)
+        courier = Courier(may_be_private=settings.webhook_allow_private)
+        stack.push_async_callback(courier.close)
         yield Resources(
             pool=pool,
             directory=Directory(),
@@ -182,6 +188,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 object_lock=None
                 if settings.object_lock == "off"
                 else ObjectLock(settings.object_lock, timedelta(days=settings.object_lock_days)),
+                delivery=DeliveryRules(settings.webhook_attempts_max),
             ),
             now=utc_now,
             base_url=settings.base_url,
@@ -193,4 +200,5 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             head=PublishedHead(witnesses.policy),
             witnesses=witnesses,
             time_authority=time_authority,
+            courier=courier,
         )

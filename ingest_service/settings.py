@@ -222,6 +222,17 @@ class Settings(BaseSettings):
         description="At most so many bytes a second are read again, per `ingest work`: a day at "
         "50 MB/s is 4.3 TB.",
     )
+    webhook_attempts_max: int = Field(
+        default=12,
+        ge=1,
+        le=100,
+        description="So often an event is sent to a webhook before it becomes a dead letter; the "
+        "waits between grow from 2 s to an hour, 12 attempts take some two hours.",
+    )
+    webhook_allow_private: bool = Field(
+        default=False,
+        description="Webhooks may also lead into this network, and without TLS.",
+    )
     worker_stale_after_s: float = Field(
         default=30, gt=0, description="/readyz complains when `ingest work` was silent this long."
     )

@@ -116,6 +116,29 @@ TIMESTAMPS: Final = Counter(
     "ingest_timestamps_total", "Time stamps that were asked for.", ["outcome"]
 )
 
+# --- webhooks ----------------------------------------------------------------------------
+
+WEBHOOK_DELIVERIES: Final = Counter(
+    "ingest_webhook_deliveries_total",
+    "Requests to webhooks: delivered, failed; and events given up: dead.",
+    ["outcome"],
+)
+WEBHOOK_LAG: Final = Gauge(
+    "ingest_webhook_lag_events",
+    "Events that the webhook which is farthest behind has not been told of.",
+    multiprocess_mode="livemax",
+)
+WEBHOOKS_FAILING: Final = Gauge(
+    "ingest_webhooks_failing",
+    "Active webhooks whose last attempt failed.",
+    multiprocess_mode="livemax",
+)
+WEBHOOKS_DISABLED: Final = Gauge(
+    "ingest_webhooks_disabled",
+    "Webhooks that answered 410 and are sent nothing until somebody looks.",
+    multiprocess_mode="livemax",
+)
+
 # --- what the service leans on -----------------------------------------------------------
 
 VAULT_SECONDS: Final = Histogram(

@@ -305,6 +305,45 @@ CREATE TABLE public.uploads (
 )
 WITH (fillfactor='70');
 
+CREATE TABLE public.webhook_deliveries (
+    webhook_id uuid NOT NULL,
+    log_index bigint NOT NULL,
+    event_id uuid NOT NULL,
+    state text DEFAULT 'dead'::text NOT NULL,
+    attempts integer NOT NULL,
+    last_failure text NOT NULL,
+    dead_at timestamp with time zone DEFAULT now() NOT NULL,
+    delivered_at timestamp with time zone,
+    CONSTRAINT webhook_deliveries_state CHECK ((state = ANY (ARRAY['dead'::text, 'requested'::text, 'delivered'::text])))
+);
+
+CREATE TABLE public.webhooks (
+    webhook_id uuid NOT NULL,
+    url text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    owner_kind text NOT NULL,
+    owner_id text NOT NULL,
+    types text[],
+    boroughs text[],
+    limits text[],
+    secret bytea NOT NULL,
+    old_secret bytea,
+    old_secret_until timestamp with time zone,
+    state text DEFAULT 'active'::text NOT NULL,
+    state_reason text,
+    created_at timestamp with time zone NOT NULL,
+    next_index bigint NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_attempt_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_delivered_at timestamp with time zone,
+    last_failure text,
+    leased_until timestamp with time zone,
+    lease_number bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT webhooks_next_index CHECK ((next_index >= 0)),
+    CONSTRAINT webhooks_secret CHECK (((state = 'deleted'::text) = (octet_length(secret) = 0))),
+    CONSTRAINT webhooks_state CHECK ((state = ANY (ARRAY['active'::text, 'paused'::text, 'disabled'::text, 'deleted'::text])))
+);
+
 CREATE TABLE public.worker_beats (
     worker_id text NOT NULL,
     beat_at timestamp with time zone NOT NULL
@@ -376,6 +415,12 @@ ALTER TABLE ONLY public.tails
 ALTER TABLE ONLY public.uploads
     ADD CONSTRAINT uploads_pkey PRIMARY KEY (upload_id);
 
+ALTER TABLE ONLY public.webhook_deliveries
+    ADD CONSTRAINT webhook_deliveries_pkey PRIMARY KEY (webhook_id, log_index);
+
+ALTER TABLE ONLY public.webhooks
+    ADD CONSTRAINT webhooks_pkey PRIMARY KEY (webhook_id);
+
 ALTER TABLE ONLY public.worker_beats
     ADD CONSTRAINT worker_beats_pkey PRIMARY KEY (worker_id);
 
@@ -430,6 +475,10 @@ CREATE INDEX uploads_partial_expiry_idx ON public.uploads USING btree (expires_a
 CREATE INDEX uploads_partial_ids_idx ON public.uploads USING hash (partial_ids) WHERE (kind = 'final'::text);
 
 CREATE INDEX uploads_sweep_idx ON public.uploads USING btree (sweep_after) WHERE (sweep_after IS NOT NULL);
+
+CREATE INDEX webhook_deliveries_requested_idx ON public.webhook_deliveries USING btree (webhook_id, log_index) WHERE (state = 'requested'::text);
+
+CREATE INDEX webhooks_due_idx ON public.webhooks USING btree (next_attempt_at) WHERE (state = 'active'::text);
 
 CREATE TRIGGER assertion_batches_append_only BEFORE DELETE OR UPDATE ON public.assertion_batches FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
@@ -502,6 +551,9 @@ ALTER TABLE ONLY public.uploads
 ALTER TABLE ONLY public.uploads
     ADD CONSTRAINT uploads_station_fkey FOREIGN KEY (station_id) REFERENCES public.stations(station_id);
 
+ALTER TABLE ONLY public.webhook_deliveries
+    ADD CONSTRAINT webhook_deliveries_webhook_fkey FOREIGN KEY (webhook_id) REFERENCES public.webhooks(webhook_id);
+
 GRANT USAGE ON SCHEMA public TO ingest_service;
 
 GRANT SELECT,INSERT ON TABLE public.assertion_batches TO ingest_service;
@@ -541,5 +593,9 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.stations TO ingest_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tails TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.uploads TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.webhook_deliveries TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.webhooks TO ingest_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.worker_beats TO ingest_service;

@@ -16,6 +16,7 @@ ASSERTIONS_WRITE: Final = "assertions:write"
 HOLDS_WRITE: Final = "holds:write"
 DISCLOSURES_WRITE: Final = "disclosures:write"
 AUDIT_READ: Final = "audit:read"
+WEBHOOKS_WRITE: Final = "webhooks:write"
 OPERATE: Final = "operate"
 
 # What each role of `ingest dev` is granted; identity providers map their roles the same way.
@@ -25,7 +26,7 @@ ROLE_SCOPES: Final[dict[str, tuple[str, ...]]] = {
     "custodian": (CLIPS_READ, CONTENT_READ, EVENTS_READ, ASSERTIONS_WRITE, HOLDS_WRITE),
     "discloser": (CLIPS_READ, CONTENT_READ, EVENTS_READ, DISCLOSURES_WRITE),
     "auditor": (CLIPS_READ, EVENTS_READ, AUDIT_READ),
-    "operator": (OPERATE, CLIPS_READ, EVENTS_READ),
+    "operator": (OPERATE, CLIPS_READ, EVENTS_READ, WEBHOOKS_WRITE),
 }
 
 

@@ -10,6 +10,7 @@ import structlog
 
 from ingest_service.jobs.beat import beat_once
 from ingest_service.jobs.check_fixity import check_next_fixity
+from ingest_service.jobs.deliver_webhooks import deliver_webhooks, measure_lag
 from ingest_service.jobs.every import repeat
 from ingest_service.jobs.expire_uploads import expire_uploads
 from ingest_service.jobs.finish_uploads import finish_uploads
@@ -24,6 +25,8 @@ from ingest_service.resources import Resources
 log = structlog.get_logger()
 # Expiry and sweeping wait for minutes and days anyway.
 _SLOW: Final = 10
+# A webhook that does not answer holds up one of them for some seconds, and rests then.
+_WEBHOOKS_AT_ONCE: Final = 4
 
 
 async def run_jobs(opened: Resources) -> None:
@@ -47,6 +50,7 @@ async def run_until(opened: Resources, stop: asyncio.Event) -> None:
         "sweep_leftovers": (sweep_leftovers, pause_s * _SLOW),
         "stamp_checkpoint": (stamp_when_due, pause_s * _SLOW),
         "write_manifests": (write_manifests, pause_s * _SLOW),
+        "measure_webhooks": (measure_lag, pause_s * _SLOW),
         "check_fixity": (check_next_fixity, pause_s * _SLOW),
     }
     tasks = [
@@ -58,6 +62,12 @@ async def run_until(opened: Resources, stop: asyncio.Event) -> None:
             repeat("read_back", partial(read_back_next, opened), interval_s=pause_s)
         )
         for _ in range(opened.jobs.read_back_concurrency)
+    ]
+    tasks += [
+        asyncio.create_task(
+            repeat("deliver_webhooks", partial(deliver_webhooks, opened), interval_s=pause_s)
+        )
+        for _ in range(_WEBHOOKS_AT_ONCE)
     ]
     log.info("jobs_started", worker=opened.holders.name)
     stopping = asyncio.create_task(stop.wait())

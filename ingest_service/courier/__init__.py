@@ -1,0 +1,1 @@
+"""What is carried to others: requests to addresses that strangers have named."""
