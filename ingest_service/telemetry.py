@@ -102,6 +102,10 @@ FIXITY_OLDEST_S: Final = Gauge(
 # --- the custody log ---------------------------------------------------------------------
 
 LOG_LEAVES: Final = Counter("ingest_log_leaves_total", "Events given their place in the log.")
+LOG_MENDED: Final = Counter(
+    "ingest_log_mended_total",
+    "Published parts of the log that the bucket had lost or torn, and that were published again.",
+)
 LOG_FORKED: Final = Gauge(
     "ingest_log_forked",
     "1 = the ledger's log is not the published one: nothing is sequenced, page someone.",

@@ -125,16 +125,17 @@ class MemoryVault:
     async def put_new(self, key: str, data: bytes) -> bool:
         failure = await self._begin("put_new")
         self._maybe_lose(failure)
-        is_free = self._find(key, None) is None
+        is_free = self.content(key) is None
         if is_free:
             self._store(key, data, hashlib.md5(data, usedforsecurity=False).hexdigest())
         await self._end("put_new", failure)
         return is_free
 
-    async def find_first_key(self, prefix: str) -> str | None:
+    async def find_first_key(self, prefix: str, *, after: str = "") -> str | None:
         failure = await self._begin("find_first_key")
         self._maybe_lose(failure)
-        found = min((key for key in self.keys() if key.startswith(prefix)), default=None)
+        listed = (key for key in self.keys() if key.startswith(prefix) and key > after)
+        found = min((key for key in listed if self.content(key) is not None), default=None)
         await self._end("find_first_key", failure)
         return found
 

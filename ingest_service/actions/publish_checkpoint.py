@@ -1,9 +1,18 @@
 """Publish: what the log is, outside the database, where its administrator cannot take it back."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Final
 
+from ingest_service.actions.store_published import (
+    Kept,
+    alarm_mended,
+    is_checkpoint,
+    read_published,
+    store_published,
+)
 from ingest_service.domain.checkpoint import (
     SignedCheckpoint,
     parse_checkpoint,
@@ -11,8 +20,10 @@ from ingest_service.domain.checkpoint import (
 )
 from ingest_service.domain.log_paths import (
     CHECKPOINTS_PREFIX,
+    LEAVES_PREFIX,
     bundle_entries,
     checkpoint_key,
+    leaves_from,
     leaves_key,
     parse_checkpoint_key,
     tile_path,
@@ -25,7 +36,7 @@ from ingest_service.domain.merkle import (
     compute_root,
 )
 from ingest_service.domain.note import NoteInvalid, parse_verifier_key
-from ingest_service.errors import LogForked, StoredBytesLost
+from ingest_service.errors import LogForked
 from ingest_service.ledger import log
 from ingest_service.ledger.connection import Connection, Pool, reading
 from ingest_service.signer import Signer, list_verifier_keys
@@ -34,29 +45,83 @@ from ingest_service.vault import Vault
 BATCH_MAX: Final = 32
 
 
-async def check_published(*, pool: Pool, vault: Vault, signer: Signer) -> None:
-    """Compare the ledger's log with the newest checkpoint that was ever published.
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What the bucket knows of the log.
+
+    newest   the newest checkpoint that can be read, its signature checked
+    damaged  keys of newer ones that are no checkpoints (any more): empty, torn, gone
+    """
+
+    newest: SignedCheckpoint | None
+    damaged: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever published here."""
+        return self.newest is None and not self.damaged
+
+
+async def check_published(*, pool: Pool, vault: Vault, signer: Signer) -> bool:
+    """Compare the ledger's log with what was ever published; return whether all of it is there.
 
     Run on taking the lead: a ledger restored from a backup must refuse to go on, or it would
-    sign a second history over the same indices. So must one whose bucket lost what was published:
-    there is nothing left then that a restored ledger could be told by.
+    sign a second history over the same indices. So must one whose bucket holds nothing any more:
+    that is another bucket, or there is nothing left by which a restored ledger could be told.
+    What is merely lost, torn or empty proves no other history: `mend_published` restores it.
 
     Raises:
-        LogForked: the ledger's log is shorter than, or differs from, what was published, or what
-            the ledger has published is gone.
+        LogForked: the ledger's log is shorter than, or differs from, what was published.
         VaultUnavailable, LedgerUnavailable: not known; nothing may be sequenced yet.
     """
     # The ledger first: what it calls published by now must be there afterwards.
     async with reading(pool) as connection:
         newest = await log.find_newest_checkpoint(connection, only_published=True)
     published = await find_published(vault=vault, signer=signer)
-    found_size = 0 if published is None else published.checkpoint.size
-    if newest is not None and newest.tree_size > found_size:
-        reason = f"{newest.tree_size} leaves were published, the bucket knows of {found_size}"
+    found_size = 0 if published.newest is None else published.newest.checkpoint.size
+    size = 0 if newest is None else newest.tree_size
+    if published.is_empty and size:
+        reason = f"{size} leaves were published, the bucket knows of none"
         raise LogForked(reason)
-    if published is None:
+    await _check_damaged(published, pool)
+    if published.newest is not None:
+        await _check_consistent(published.newest, pool)
+    await _check_leaves(pool, vault)
+    return found_size >= size and not published.damaged
+
+
+async def _check_damaged(published: Published, pool: Pool) -> None:
+    """Check that the ledger has what cannot be read in the bucket any more."""
+    for key in published.damaged:
+        size = parse_checkpoint_key(key)
+        async with reading(pool) as connection:
+            ours = None if size is None else await log.find_checkpoint(connection, size)
+        if ours is None:
+            reason = f"{key} cannot be read, and this ledger has no such checkpoint"
+            raise LogForked(reason)
+
+
+async def _check_leaves(pool: Pool, vault: Vault) -> None:
+    """Check that no leaves were published beyond the ledger's.
+
+    They are there before their checkpoint, and outlive one that is lost or was removed so that
+    an older ledger would not be told by it.
+    """
+    async with reading(pool) as connection:
+        size = await log.get_size(connection)
+    key = await vault.find_first_key(LEAVES_PREFIX, after=leaves_from(size))
+    if key is None:
         return
-    checkpoint = published.checkpoint
+    # Another process of this ledger may have gone on meanwhile: what it published it has placed.
+    async with reading(pool) as connection:
+        size = await log.get_size(connection)
+    if key > leaves_from(size):
+        reason = f"{key} was published, the ledger holds {size} leaves"
+        raise LogForked(reason)
+
+
+async def _check_consistent(signed: SignedCheckpoint, pool: Pool) -> None:
+    checkpoint = signed.checkpoint
     async with reading(pool) as connection:
         size = await log.get_size(connection)
         if size < checkpoint.size:
@@ -69,18 +134,18 @@ async def check_published(*, pool: Pool, vault: Vault, signer: Signer) -> None:
 
 
 async def is_deletion_safe(*, pool: Pool, vault: Vault, signer: Signer) -> bool:
-    """Tell whether the ledger knows everything that was ever published.
+    """Tell whether the ledger knows everything that was ever published, and the bucket has it.
 
-    One that was restored from a backup takes clips that were secured since for abandoned ones.
+    One that was restored from a backup takes clips that were secured since for abandoned ones;
+    and where the bucket has lost some of the log, it may have lost what is about to be relied on.
 
     Raises:
         VaultUnavailable, LedgerUnavailable: not known; nothing may be deleted yet.
     """
     try:
-        await check_published(pool=pool, vault=vault, signer=signer)
+        return await check_published(pool=pool, vault=vault, signer=signer)
     except LogForked:
         return False
-    return True
 
 
 async def _root_at(connection: Connection, size: int) -> bytes:
@@ -90,23 +155,63 @@ async def _root_at(connection: Connection, size: int) -> bytes:
         return b""
 
 
-async def find_published(*, vault: Vault, signer: Signer) -> SignedCheckpoint | None:
-    """Return the newest published checkpoint, its signature checked; None before the first.
+async def find_published(*, vault: Vault, signer: Signer) -> Published:
+    """Return what was published last.
 
     Raises:
-        LogForked: what is published there is not signed by this log's key.
+        LogForked: the newest checkpoint there is not signed by this log's key.
     """
     key = await vault.find_first_key(CHECKPOINTS_PREFIX)
-    if key is None:
-        return None
-    text = b"".join([block async for block in vault.read(key, None)]).decode("utf-8", "replace")
+    damaged: list[str] = []
+    while key is not None:
+        content = await read_published(key, vault)
+        if content is not None and is_checkpoint(content):
+            return Published(_verify_own(key, content, signer), tuple(damaged))
+        damaged.append(key)
+        key = await vault.find_first_key(CHECKPOINTS_PREFIX, after=key)
+    return Published(None, tuple(damaged))
+
+
+def _verify_own(key: str, content: bytes, signer: Signer) -> SignedCheckpoint:
     try:
-        signed = parse_checkpoint(text)
+        signed = parse_checkpoint(content.decode("utf-8", "replace"))
         verify_any(signed, [parse_verifier_key(key) for key in list_verifier_keys(signer)])
     except NoteInvalid as error:
         reason = f"the published checkpoint {key} is not of this log: {error}"
         raise LogForked(reason) from error
     return signed
+
+
+async def mend_published(*, pool: Pool, vault: Vault) -> int:
+    """Publish again what the bucket has lost of the newest checkpoints; return how many parts.
+
+    A store acknowledges before its disks have it: one that lost power comes back without its last
+    seconds, or with names that hold nothing. Looked at are the last few checkpoints, and all that
+    are newer than the newest one the bucket lists; `ingest audit` looks at everything.
+
+    It is for a ledger that `check_published` has let pass, and opens nothing to a forked one: what
+    a ledger can publish again, it could publish; what is under a name is never exchanged for
+    other content (`store_published`).
+
+    Raises:
+        LogForked: another content was published under the same name.
+        VaultUnavailable, LedgerUnavailable: the rest waits; doing it again does no harm.
+    """
+    key = await vault.find_first_key(CHECKPOINTS_PREFIX)
+    listed = 0 if key is None else parse_checkpoint_key(key) or 0
+    async with reading(pool) as connection:
+        sizes = await log.list_newest_published(connection, listed, at_least=BATCH_MAX)
+    mended = 0
+    for start, stop in pairwise(sizes):
+        async with reading(pool) as connection:
+            ours = await log.find_checkpoint(connection, stop)
+        if ours is None:
+            continue
+        for part, kept in await _publish_all(start, ours, pool, vault):
+            mended += kept != "same"
+            if kept == "new":
+                alarm_mended(part, "gone")
+    return mended
 
 
 async def publish_checkpoints(*, pool: Pool, vault: Vault) -> int:
@@ -125,9 +230,7 @@ async def publish_checkpoints(*, pool: Pool, vault: Vault) -> int:
     if waiting:
         await _check_newest(start, waiting, pool, vault)
     for checkpoint in waiting:
-        await _publish_leaves(start, checkpoint.tree_size, pool, vault)
-        await _publish_tiles(start, checkpoint.tree_size, pool, vault)
-        await _put_same(checkpoint_key(checkpoint.tree_size), checkpoint.note.encode(), vault)
+        await _publish_all(start, checkpoint, pool, vault)
         # A crash here publishes the same bytes once more.
         async with reading(pool) as connection:
             await log.mark_published(connection, checkpoint.tree_size, checkpoint.note)
@@ -157,44 +260,31 @@ async def _check_newest(
             ours = await log.find_checkpoint(connection, size)
     if ours is not None:
         # Killed before it could be marked as published: then it is there, and the very same.
-        await _put_same(key, ours.note.encode(), vault)
+        await store_published(key, ours.note.encode(), vault)
         return
     reason = f"{key} was published, and this ledger has no such checkpoint"
     raise LogForked(reason)
 
 
-async def _publish_leaves(start: int, stop: int, pool: Pool, vault: Vault) -> None:
+async def _publish_all(
+    start: int, checkpoint: log.StoredCheckpoint, pool: Pool, vault: Vault
+) -> list[tuple[str, Kept]]:
+    """Publish a checkpoint after all that it covers; return the names and what became of them."""
+    stop = checkpoint.tree_size
     async with reading(pool) as connection:
         events = await log.list_leaves(connection, start, stop)
-    await _put_same(leaves_key(start, stop), bundle_entries([e.leaf for e in events]), vault)
+        tiles = await _read_full_tiles(connection, start, stop)
+    parts = {leaves_key(start, stop): bundle_entries([event.leaf for event in events])}
+    parts |= {f"log/{tile_path(tile)}": hashes for tile, hashes in tiles.items()}
+    # The last one: what it covers is there when it is.
+    parts[checkpoint_key(stop)] = checkpoint.note.encode()
+    return [(key, await store_published(key, data, vault)) for key, data in parts.items()]
 
 
-async def _publish_tiles(start: int, stop: int, pool: Pool, vault: Vault) -> None:
+async def _read_full_tiles(connection: Connection, start: int, stop: int) -> dict[TileId, bytes]:
     full: list[TileId] = []
     level, before, after = 0, start, stop
     while after >= TILE_WIDTH:
         full += [TileId(level, i) for i in range(before // TILE_WIDTH, after // TILE_WIDTH)]
         level, before, after = level + 1, before >> TILE_HEIGHT, after >> TILE_HEIGHT
-    if full:
-        async with reading(pool) as connection:
-            tiles = await log.read_tiles(connection, full)
-        for tile in full:
-            await _put_same(f"log/{tile_path(tile)}", tiles[tile], vault)
-
-
-async def _put_same(key: str, data: bytes, vault: Vault) -> None:
-    """Store under a free key; a taken one must hold the very same bytes.
-
-    Raises:
-        LogForked: it holds others.
-    """
-    if await vault.put_new(key, data):
-        return
-    try:
-        found = b"".join([block async for block in vault.read(key, None)])
-    except StoredBytesLost as error:
-        reason = f"{key} was published and is gone"
-        raise LogForked(reason) from error
-    if found != data:
-        reason = f"{key} was published with another content"
-        raise LogForked(reason)
+    return await log.read_tiles(connection, full) if full else {}

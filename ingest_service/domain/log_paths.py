@@ -44,6 +44,11 @@ def leaves_key(start: int, stop: int) -> str:
     return f"{LEAVES_PREFIX}{start:018d}-{stop:018d}"
 
 
+def leaves_from(start: int) -> str:
+    """Return what stands in byte order right before the keys of leaves from an index on."""
+    return f"{LEAVES_PREFIX}{start:018d}"
+
+
 def bundle_entries(leaves: list[bytes]) -> bytes:
     """Return leaves as a C2SP entry bundle: each behind its length, big-endian uint16."""
     return b"".join(len(leaf).to_bytes(2, "big") + leaf for leaf in leaves)

@@ -16,7 +16,10 @@ _BATCH = 20
 async def expire_uploads(opened: Resources) -> int:
     """Expire a batch of uploads; returns how many were cleared."""
     if not await is_deletion_safe(pool=opened.pool, vault=opened.vault, signer=opened.signer):
-        log.critical("nothing_deleted", reason="the ledger is not the one that was published")
+        log.critical(
+            "nothing_deleted",
+            reason="the ledger is not the one that was published, or some of that is lost",
+        )
         return 0
     async with reading(opened.pool) as connection:
         due = await list_expired(connection, limit=_BATCH)

@@ -7,7 +7,11 @@ import structlog
 
 from ingest_service import telemetry
 from ingest_service.actions.collect_cosignatures import collect_cosignatures
-from ingest_service.actions.publish_checkpoint import check_published, publish_checkpoints
+from ingest_service.actions.publish_checkpoint import (
+    check_published,
+    mend_published,
+    publish_checkpoints,
+)
 from ingest_service.actions.sequence_log import Sequencer, sequence_log
 from ingest_service.errors import LedgerUnavailable, LogForked, Unavailable
 from ingest_service.ledger import log
@@ -33,6 +37,7 @@ async def lead_log(opened: Resources) -> int:
         _LOG.info("log_lead_taken", worker=opened.holders.name)
         try:
             await check_published(pool=opened.pool, vault=opened.vault, signer=opened.signer)
+            await mend_published(pool=opened.pool, vault=opened.vault)
             await log.set_halt(connection, None)
             await _lead(connection, opened)
         except LogForked as forked:

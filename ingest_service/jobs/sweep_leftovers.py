@@ -15,7 +15,10 @@ _BATCH = 20
 async def sweep_leftovers(opened: Resources) -> int:
     """Sweep a batch of ended uploads; returns how many were swept."""
     if not await is_deletion_safe(pool=opened.pool, vault=opened.vault, signer=opened.signer):
-        log.critical("nothing_deleted", reason="the ledger is not the one that was published")
+        log.critical(
+            "nothing_deleted",
+            reason="the ledger is not the one that was published, or some of that is lost",
+        )
         return 0
     async with reading(opened.pool) as connection:
         claimed = await claim_sweeps(connection, limit=_BATCH)

@@ -277,6 +277,42 @@ async def list_unpublished(connection: Connection, *, limit: int) -> list[Stored
     return [StoredCheckpoint(**row) for row in await connection.fetch(LIST_UNPUBLISHED, limit)]
 
 
+LIST_NEWEST_PUBLISHED: Final = """
+    WITH last AS (
+        SELECT tree_size
+          FROM log_checkpoints
+         WHERE published_at IS NOT NULL
+      ORDER BY tree_size DESC
+         LIMIT $2
+    )
+    SELECT tree_size
+      FROM log_checkpoints
+     WHERE published_at IS NOT NULL
+       AND tree_size >= least($1, (SELECT min(tree_size) FROM last))
+  ORDER BY tree_size
+"""
+FIND_SIZE_BEFORE: Final = """
+    SELECT tree_size
+      FROM log_checkpoints
+     WHERE tree_size < $1
+  ORDER BY tree_size DESC
+     LIMIT 1
+"""
+
+
+async def list_newest_published(connection: Connection, start: int, *, at_least: int) -> list[int]:
+    """Return the sizes of published checkpoints from a size on, and of so many at least.
+
+    In front of them stands where the leaves of the first begin.
+    """
+    rows = await connection.fetch(LIST_NEWEST_PUBLISHED, start, at_least)
+    if not rows:
+        return []
+    sizes = [row["tree_size"] for row in rows]
+    before: int | None = await connection.fetchval(FIND_SIZE_BEFORE, sizes[0])
+    return [before or 0, *sizes]
+
+
 # Whoever follows the feed hears of it when the statement has committed.
 MARK_PUBLISHED: Final = """
     WITH marked AS (

@@ -112,8 +112,8 @@ class Vault(Protocol):
         """
         ...
 
-    async def find_first_key(self, prefix: str) -> str | None:
-        """Return the first key under a prefix in byte order; None when there is none."""
+    async def find_first_key(self, prefix: str, *, after: str = "") -> str | None:
+        """Return the first key under a prefix in byte order, after `after`; None without any."""
         ...
 
     def list_keys(self, prefix: str, *, after: str = "") -> AsyncIterator[str]:

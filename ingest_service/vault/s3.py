@@ -133,13 +133,13 @@ class S3Vault:
 
         return await self._retrying(send)
 
-    async def find_first_key(self, prefix: str) -> str | None:
+    async def find_first_key(self, prefix: str, *, after: str = "") -> str | None:
         """Return the first key under a prefix; see `Vault.find_first_key`."""
 
         async def send() -> str | None:
             with translating():
                 answer = await self._client.list_objects_v2(
-                    Bucket=self._bucket, Prefix=prefix, MaxKeys=1
+                    Bucket=self._bucket, Prefix=prefix, StartAfter=after, MaxKeys=1
                 )
             found = answer.get("Contents", ())
             return found[0]["Key"] if found else None

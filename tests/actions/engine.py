@@ -235,8 +235,8 @@ class MortalVault:
     async def put_object(self, key: str, body: Body) -> StoredObject:
         return await self._call("put_object", key, body)
 
-    async def find_first_key(self, prefix: str) -> str | None:
-        return await self._call("find_first_key", prefix)
+    async def find_first_key(self, prefix: str, *, after: str = "") -> str | None:
+        return await self._call("find_first_key", prefix, after=after)
 
     async def put_new(self, key: str, data: bytes) -> bool:
         return await self._call("put_new", key, data)

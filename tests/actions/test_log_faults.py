@@ -8,15 +8,22 @@ import itertools
 
 import pytest
 
+from ingest_service import telemetry
 from ingest_service.actions.publish_checkpoint import (
     check_published,
     is_deletion_safe,
+    mend_published,
     publish_checkpoints,
 )
-from ingest_service.actions.sequence_log import Sequencer, sequence_log
-from ingest_service.domain.checkpoint import parse_checkpoint, verify_checkpoint
+from ingest_service.actions.sequence_log import Sequencer, sequence_log, sign_checkpoint
+from ingest_service.domain.checkpoint import Checkpoint, parse_checkpoint, verify_checkpoint
 from ingest_service.domain.clock import utc_now
-from ingest_service.domain.log_paths import CHECKPOINTS_PREFIX
+from ingest_service.domain.log_paths import (
+    CHECKPOINTS_PREFIX,
+    checkpoint_key,
+    leaves_key,
+    parse_checkpoint_key,
+)
 from ingest_service.domain.merkle import Edge
 from ingest_service.errors import LogForked
 from ingest_service.ledger.connection import open_pool
@@ -93,6 +100,8 @@ async def test_a_sequencer_killed_at_any_moment_leaves_one_history(pool):
         try:
             await drive(MortalPool(pool, mortality), MortalVault(vault, mortality))
         except Crash:
+            await check_published(pool=pool, vault=vault, signer=SIGNER)
+            await mend_published(pool=pool, vault=vault)
             await drive(pool, vault)
         else:
             break
@@ -193,19 +202,127 @@ async def test_an_audit_of_an_older_dump_says_what_is_missing(older_dump):
     assert "40 leaves were published, the ledger has 20" in told(state)
 
 
-@pytest.mark.parametrize("loses", ["everything", "the newest checkpoint"])
-async def test_a_ledger_whose_bucket_lost_what_was_published_refuses_to_go_on(pool, loses):
-    vault = MemoryVault()
+async def test_a_ledger_whose_bucket_holds_nothing_any_more_refuses_to_go_on(pool):
+    """Another bucket, or all is lost: nothing is left by which a restored ledger could be told."""
     await record(pool, 20)
-    await drive(pool, vault)
-    if loses == "everything":
-        vault = MemoryVault()
-    else:
-        vault._versions.pop(min(k for k in list(vault.keys()) if k.startswith(CHECKPOINTS_PREFIX)))
+    await drive(pool, MemoryVault())
+    emptied = MemoryVault()
 
-    with pytest.raises(LogForked, match="20 leaves were published, the bucket knows of"):
+    with pytest.raises(LogForked, match="20 leaves were published, the bucket knows of none"):
+        await check_published(pool=pool, vault=emptied, signer=SIGNER)
+    assert not await is_deletion_safe(pool=pool, vault=emptied, signer=SIGNER)
+
+
+# --- a store that lost power ---------------------------------------------------------------
+
+# What it may come back with under a name whose object it had acknowledged.
+LEFT = {
+    "nothing": lambda data: None,
+    "no bytes": lambda data: b"",
+    "a part": lambda data: data[: len(data) // 2],
+    "zeros": lambda data: bytes(len(data)),
+    "a part, then zeros": lambda data: data[:40] + bytes(len(data) - 40),
+}
+HIT = {
+    "the newest checkpoint": [checkpoint_key(20)],
+    "the last two checkpoints": [checkpoint_key(20), checkpoint_key(15)],
+    "the newest leaves": [leaves_key(15, 20)],
+    "checkpoint and leaves": [checkpoint_key(20), leaves_key(15, 20)],
+}
+
+
+@pytest.fixture
+async def published(pool):
+    """Three checkpoints, of 5, 15 and 20 leaves; and the bucket."""
+    vault = MemoryVault()
+    for count in (5, 10, 5):
+        await record(pool, count)
+        await drive(pool, vault)
+    return vault
+
+
+def lose(vault: MemoryVault, keys: list[str], left) -> None:
+    for key in keys:
+        data = left(vault.content(key))
+        if data is None:
+            vault._versions.pop(key)
+        else:
+            vault.tamper(key, data)
+
+
+@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize("hit", HIT)
+async def test_what_a_store_lost_of_the_log_is_published_again(pool, published, hit, left):
+    before = content_of(published)
+    lose(published, HIT[hit], LEFT[left])
+
+    await check_published(pool=pool, vault=published, signer=SIGNER)
+    assert await mend_published(pool=pool, vault=published) == len(HIT[hit])
+
+    assert content_of(published) == before
+    assert await is_deletion_safe(pool=pool, vault=published, signer=SIGNER)
+    assert await mend_published(pool=pool, vault=published) == 0
+
+
+@pytest.mark.parametrize("left", [*LEFT, "no checkpoint"])
+async def test_nothing_is_deleted_while_a_checkpoint_is_lost(pool, published, left):
+    left = LEFT.get(left, lambda data: b"<html>no such thing</html>")
+    lose(published, [checkpoint_key(20)], left)
+
+    assert not await is_deletion_safe(pool=pool, vault=published, signer=SIGNER)
+
+
+async def test_a_checkpoint_that_tore_while_it_was_published_is_published_again(pool, published):
+    await record(pool, 4)
+    await sequence_log(Sequencer(), pool=pool, signer=SIGNER, now=utc_now)
+    await published.put_new(checkpoint_key(24), b"")
+
+    assert await publish_checkpoints(pool=pool, vault=published) == 1
+
+    await assert_one_history(pool, published, 24)
+
+
+async def test_every_mending_is_counted_for_the_alarm(pool, published):
+    before = telemetry.LOG_MENDED._value.get()
+    lose(published, [checkpoint_key(20)], LEFT["nothing"])
+    lose(published, [leaves_key(15, 20)], LEFT["a part"])
+
+    await mend_published(pool=pool, vault=published)
+
+    assert telemetry.LOG_MENDED._value.get() == before + 2
+
+
+async def test_leaves_that_say_something_else_are_not_mended(pool, published):
+    other = bytes(len(published.content(leaves_key(15, 20)))).replace(b"\0", b"x")
+    lose(published, [leaves_key(15, 20)], lambda data: other)
+
+    with pytest.raises(LogForked, match="another content"):
+        await mend_published(pool=pool, vault=published)
+
+    assert published.content(leaves_key(15, 20)) == other
+
+
+async def test_a_signed_checkpoint_of_another_history_is_never_written_over(pool, published):
+    other = sign_checkpoint(Checkpoint(SIGNER.name, 20, bytes(32)), SIGNER).encode()
+    lose(published, [checkpoint_key(20)], lambda data: other)
+
+    with pytest.raises(LogForked, match="not the published ones"):
+        await check_published(pool=pool, vault=published, signer=SIGNER)
+    with pytest.raises(LogForked, match="another content"):
+        await mend_published(pool=pool, vault=published)
+
+    assert published.content(checkpoint_key(20)) == other
+
+
+@pytest.mark.parametrize("left", LEFT)
+async def test_an_older_ledger_is_told_although_the_newer_checkpoints_are_gone(older_dump, left):
+    """Whoever can write to the bucket removes what would give a restored ledger away."""
+    pool, vault = older_dump
+    newer = [key for key in content_of(vault) if key.startswith(CHECKPOINTS_PREFIX)]
+    lose(vault, [key for key in newer if parse_checkpoint_key(key) > 20], LEFT[left])
+
+    with pytest.raises(LogForked, match=r"was published, the ledger holds 20|no such checkpoint"):
         await check_published(pool=pool, vault=vault, signer=SIGNER)
-    assert not await is_deletion_safe(pool=pool, vault=vault, signer=SIGNER)
 
 
 async def test_a_new_service_with_an_empty_bucket_leads(pool):

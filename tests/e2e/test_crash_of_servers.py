@@ -11,10 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ingest_service.actions.publish_checkpoint import is_deletion_safe
 from ingest_service.dev.postgres import DATABASE, EmbeddedPostgres
 from ingest_service.dev.seaweed import EmbeddedSeaweed
 from ingest_service.jobs.run import run_until
 from ingest_service.ledger.migrations import migrate
+from ingest_service.signer import make_signing_key
 from tests.e2e.conftest import end_processes
 from tests.e2e.honest_dock import Dock, NativeDock, Patience, TusDock, make_recording
 from tests.e2e.stage import PART_BYTES, Stage, open_stage
@@ -37,16 +39,27 @@ def servers():
         postgres.make_service_login()
         seaweed = EmbeddedSeaweed(Path(folder) / "seaweed")
         seaweed.start()
+        make_signing_key(signing_key_of(postgres))
         yield postgres, seaweed
         seaweed.kill()
         postgres.stop()
+
+
+def signing_key_of(postgres: EmbeddedPostgres) -> Path:
+    """One ledger and one bucket have one log, so one key: with another one it would stand still."""
+    return postgres.folder.parent / "custody.pem"
 
 
 @pytest.fixture
 async def mortal_stage(tmp_path, nursery, servers):
     postgres, seaweed = servers
     async with open_stage(
-        tmp_path, nursery, postgres=postgres, database=DATABASE, seaweed=seaweed
+        tmp_path,
+        nursery,
+        postgres=postgres,
+        database=DATABASE,
+        seaweed=seaweed,
+        signing_key_file=str(signing_key_of(postgres)),
     ) as opened:
         yield opened
         end_processes(opened)
@@ -78,8 +91,12 @@ async def test_docks_finish_although_a_server_was_killed_twice(mortal_stage, ser
         assert "ended" not in process.said()
         for probe in probes:
             await probe.dock.bring_in(http)
-        for dock in [*docks, *(probe.dock for probe in probes)]:
+        every = [*docks, *(probe.dock for probe in probes)]
+        for dock in every:
             await until_secured(stage, dock)
+        # Before anybody is judged: for that the log is published where no bucket has it.
+        await until_published(stage)
+        for dock in every:
             await stage.judge(dock, http)
         for refused in (each for probe in probes for each in probe.refused):
             assert refused.status_code == 503
@@ -150,3 +167,17 @@ async def until_secured(stage: Stage, dock: Dock) -> None:
         while (clip := await stage.find_clip(dock))["state"] != "secured":
             assert clip["state"] in {"finishing", "sealed"}, json.dumps(dict(clip), default=str)
             await asyncio.sleep(0.1)
+
+
+async def until_published(stage: Stage) -> None:
+    """Wait for the worker's own log: it goes on, and the bucket holds all of it."""
+    async with asyncio.timeout(SECURED_WITHIN_S):
+        while await stage.owner.fetchval(
+            "SELECT EXISTS (SELECT FROM log_queue)"
+            " OR EXISTS (SELECT FROM log_checkpoints WHERE published_at IS NULL)"
+        ):
+            assert await stage.owner.fetchval("SELECT halted_reason FROM log_state") is None
+            await asyncio.sleep(0.1)
+    assert await is_deletion_safe(
+        pool=stage.opened.pool, vault=stage.opened.vault, signer=stage.opened.signer
+    )

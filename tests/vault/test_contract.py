@@ -412,6 +412,25 @@ async def test_keys_are_listed_in_byte_order_from_where_the_caller_was(
     assert [key async for key in vault.list_keys(prefix, after=listed[1])] == listed[2:]
 
 
+async def test_the_first_key_is_the_first_that_holds_something(vault: Vault, prefix: str) -> None:
+    for name in ("a", "b", "c"):
+        await vault.put_new(f"{prefix}{name}", b"x")
+    # By a marker, as whoever may delete no version removes things.
+    await vault.delete(f"{prefix}a", None)
+
+    assert await vault.find_first_key(prefix) == f"{prefix}b"
+    assert await vault.find_first_key(prefix, after=f"{prefix}b") == f"{prefix}c"
+    assert await vault.find_first_key(prefix, after=f"{prefix}c") is None
+
+
+async def test_what_was_removed_by_a_marker_may_be_put_anew(vault: Vault, prefix: str) -> None:
+    await vault.put_new(f"{prefix}once", b"first")
+    await vault.delete(f"{prefix}once", None)
+
+    assert await vault.put_new(f"{prefix}once", b"first")
+    assert await read_all(vault.read(f"{prefix}once", None)) == b"first"
+
+
 async def test_the_bucket_tells_what_it_can_do(vault: Vault) -> None:
     found = await vault.find_abilities()
 
