@@ -185,7 +185,7 @@ async def test_a_clip_that_is_not_sealed_is_not_judged(service, clip):
 
 async def test_read_back_twice_at_once_secures_once(service, other_service, ledger, vault, sealed):
     barrier = asyncio.Barrier(2)
-    vault.meet_at("put_new", barrier)
+    vault.meet_at("put_object", barrier)
 
     states = await asyncio.gather(
         service.read_back(sealed.clip_id), other_service.read_back(sealed.clip_id)
@@ -209,7 +209,7 @@ async def test_an_event_during_the_read_back_breaks_no_chain(service, ledger, va
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("step", ["ledger", "read", "put_new"])
+@pytest.mark.parametrize("step", ["ledger", "read", "put_object"])
 async def test_a_read_back_survives_a_crash_at_every_step(
     ledger, vault, service, sealed, step, moment
 ):

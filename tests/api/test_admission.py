@@ -165,6 +165,7 @@ def test_only_what_costs_no_ledger_passes_by_the_door(served):
         ("/readyz", "GET"),
         ("/metrics", "GET"),
         ("/openapi.json", "GET"),
+        ("/v1/time", "GET"),
         ("/files", "OPTIONS"),
         ("/files/{upload_id}", "OPTIONS"),
     }
