@@ -12,6 +12,7 @@ from ingest_service.api import (
     assertions,
     chunks,
     clips,
+    completeness,
     feed,
     health,
     log,
@@ -43,6 +44,7 @@ _SURFACES: Final = (
     log,
     feed,
     webhooks,
+    completeness,
     health,
     upload_page,
 )

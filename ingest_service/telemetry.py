@@ -120,6 +120,34 @@ TIMESTAMPS: Final = Counter(
     "ingest_timestamps_total", "Time stamps that were asked for.", ["outcome"]
 )
 
+# --- evidence at risk --------------------------------------------------------------------
+
+AT_RISK_BYTES: Final = Gauge(
+    "ingest_at_risk_bytes",
+    "Bytes known to be on cameras and not secured here.",
+    multiprocess_mode="livemax",
+)
+AT_RISK_RECORDINGS: Final = Gauge(
+    "ingest_at_risk_recordings",
+    "Recordings known to be on cameras and not secured here.",
+    multiprocess_mode="livemax",
+)
+AT_RISK_OLDEST_S: Final = Gauge(
+    "ingest_at_risk_oldest_seconds",
+    "Since the oldest recording is known that is not secured.",
+    multiprocess_mode="livemax",
+)
+STALLED_STATIONS: Final = Gauge(
+    "ingest_stalled_stations",
+    "Stations whose cameras hold something and from which nothing has come for 30 minutes.",
+    multiprocess_mode="livemax",
+)
+UNACCOUNTED: Final = Gauge(
+    "ingest_unaccounted_recordings",
+    "Numbers that cameras gave to recordings which neither came in nor are on the camera.",
+    multiprocess_mode="livemax",
+)
+
 # --- webhooks ----------------------------------------------------------------------------
 
 WEBHOOK_DELIVERIES: Final = Counter(

@@ -136,6 +136,12 @@ CREATE TABLE public.clips (
 )
 WITH (fillfactor='80');
 
+CREATE TABLE public.completeness_cursor (
+    is_only boolean DEFAULT true NOT NULL,
+    next_index bigint NOT NULL,
+    CONSTRAINT completeness_cursor_one_row CHECK (is_only)
+);
+
 CREATE TABLE public.custody_events (
     event_id uuid NOT NULL,
     clip_id uuid,
@@ -150,6 +156,41 @@ CREATE TABLE public.custody_events (
     CONSTRAINT custody_events_actor CHECK ((actor_kind = ANY (ARRAY['person'::text, 'device'::text, 'station'::text, 'service'::text, 'policy'::text]))),
     CONSTRAINT custody_events_leaf_hash CHECK ((leaf_hash = sha256(('\x00'::bytea || leaf)))),
     CONSTRAINT custody_events_seq CHECK ((((clip_id IS NULL) = (clip_seq IS NULL)) AND (clip_seq >= 0)))
+);
+
+CREATE TABLE public.device_completeness (
+    device_serial text NOT NULL,
+    station_id text NOT NULL,
+    site_id text NOT NULL,
+    borough text NOT NULL,
+    first_seq bigint,
+    last_seq bigint,
+    received_count bigint NOT NULL,
+    pending_count bigint NOT NULL,
+    pending_bytes bigint NOT NULL,
+    unaccounted_count bigint NOT NULL,
+    gaps int8multirange NOT NULL,
+    told_gaps int8multirange DEFAULT '{}'::int8multirange NOT NULL,
+    unsecured_count bigint NOT NULL,
+    unsecured_bytes bigint NOT NULL,
+    clip_since timestamp with time zone,
+    held_since timestamp with time zone,
+    last_received_at timestamp with time zone,
+    computed_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.device_contacts (
+    device_serial text NOT NULL,
+    manifest_id uuid NOT NULL,
+    station_id text NOT NULL,
+    reported_at timestamp with time zone NOT NULL,
+    first_recording_seq bigint,
+    last_recording_seq bigint,
+    storage_used_pct double precision,
+    recording_ids text[] NOT NULL,
+    segment_nos integer[] NOT NULL,
+    recording_seqs bigint[] NOT NULL,
+    recording_bytes bigint[] NOT NULL
 );
 
 CREATE TABLE public.device_manifests (
@@ -361,11 +402,20 @@ ALTER TABLE ONLY public.assertions
 ALTER TABLE ONLY public.clips
     ADD CONSTRAINT clips_pkey PRIMARY KEY (clip_id);
 
+ALTER TABLE ONLY public.completeness_cursor
+    ADD CONSTRAINT completeness_cursor_pkey PRIMARY KEY (is_only);
+
 ALTER TABLE ONLY public.custody_events
     ADD CONSTRAINT custody_events_gapless UNIQUE (clip_id, clip_seq);
 
 ALTER TABLE ONLY public.custody_events
     ADD CONSTRAINT custody_events_pkey PRIMARY KEY (event_id);
+
+ALTER TABLE ONLY public.device_completeness
+    ADD CONSTRAINT device_completeness_pkey PRIMARY KEY (device_serial);
+
+ALTER TABLE ONLY public.device_contacts
+    ADD CONSTRAINT device_contacts_pkey PRIMARY KEY (device_serial);
 
 ALTER TABLE ONLY public.device_manifests
     ADD CONSTRAINT device_manifests_pkey PRIMARY KEY (manifest_id);
@@ -456,6 +506,12 @@ CREATE INDEX custody_events_actor_idx ON public.custody_events USING btree (acto
 
 CREATE INDEX custody_events_device_idx ON public.custody_events USING btree (device_serial, event_id) WHERE (device_serial IS NOT NULL);
 
+CREATE INDEX device_completeness_at_risk_idx ON public.device_completeness USING btree (station_id) WHERE (unsecured_count > 0);
+
+CREATE INDEX device_completeness_borough_idx ON public.device_completeness USING btree (borough, device_serial);
+
+CREATE INDEX device_completeness_station_idx ON public.device_completeness USING btree (station_id, device_serial);
+
 CREATE INDEX device_manifests_device_idx ON public.device_manifests USING btree (device_serial, manifest_id);
 
 CREATE INDEX log_checkpoints_unpublished_idx ON public.log_checkpoints USING btree (tree_size) WHERE (published_at IS NULL);
@@ -524,6 +580,9 @@ ALTER TABLE ONLY public.clips
 ALTER TABLE ONLY public.custody_events
     ADD CONSTRAINT custody_events_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
 
+ALTER TABLE ONLY public.device_contacts
+    ADD CONSTRAINT device_contacts_station_fkey FOREIGN KEY (station_id) REFERENCES public.stations(station_id);
+
 ALTER TABLE ONLY public.device_manifests
     ADD CONSTRAINT device_manifests_station_fkey FOREIGN KEY (station_id) REFERENCES public.stations(station_id);
 
@@ -562,7 +621,13 @@ GRANT SELECT,INSERT ON TABLE public.assertions TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.clips TO ingest_service;
 
+GRANT SELECT,UPDATE ON TABLE public.completeness_cursor TO ingest_service;
+
 GRANT SELECT,INSERT ON TABLE public.custody_events TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.device_completeness TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.device_contacts TO ingest_service;
 
 GRANT SELECT,INSERT ON TABLE public.device_manifests TO ingest_service;
 

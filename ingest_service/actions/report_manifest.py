@@ -9,6 +9,7 @@ from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import Actor, Happening, make_device_events
 from ingest_service.domain.ids import make_id
 from ingest_service.ledger import devices
+from ingest_service.ledger.completeness import Contact, Held, upsert_contact
 from ingest_service.ledger.connection import Pool, writing
 from ingest_service.ledger.custody import insert_device_events
 from schemas.device import DeviceManifest, HeldRecording
@@ -38,6 +39,27 @@ async def report_manifest(
     async with writing(pool) as connection:
         await devices.insert_manifest(
             connection, manifest_id, device_serial, station_id, moment, raw
+        )
+        await upsert_contact(
+            connection,
+            Contact(
+                device_serial,
+                manifest_id,
+                station_id,
+                moment,
+                manifest.first_recording_seq,
+                manifest.last_recording_seq,
+                manifest.storage_used_pct,
+                [
+                    Held(
+                        each.recording_id,
+                        each.segment_no,
+                        each.device_recording_seq,
+                        each.size_bytes,
+                    )
+                    for each in manifest.recordings
+                ],
+            ),
         )
         announced = await devices.find_announced(
             connection,

@@ -20,7 +20,8 @@ class FeedEvent:
     """An event at its place in the log.
 
     log_index   from 0, without gaps: the cursor
-    borough     of its clip, or of the station that reported it; None: of neither
+    borough     of its clip, of the station that reported it, or where its camera was last; None:
+                of none of them
     """
 
     log_index: int

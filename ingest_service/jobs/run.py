@@ -10,6 +10,7 @@ import structlog
 
 from ingest_service.jobs.beat import beat_once
 from ingest_service.jobs.check_fixity import check_next_fixity
+from ingest_service.jobs.count_completeness import count_completeness, measure_at_risk
 from ingest_service.jobs.deliver_webhooks import deliver_webhooks, measure_lag
 from ingest_service.jobs.every import repeat
 from ingest_service.jobs.expire_uploads import expire_uploads
@@ -25,6 +26,7 @@ from ingest_service.resources import Resources
 log = structlog.get_logger()
 # Expiry and sweeping wait for minutes and days anyway.
 _SLOW: Final = 10
+_A_MINUTE_S: Final = 60.0
 # A webhook that does not answer holds up one of them for some seconds, and rests then.
 _WEBHOOKS_AT_ONCE: Final = 4
 
@@ -50,6 +52,8 @@ async def run_until(opened: Resources, stop: asyncio.Event) -> None:
         "sweep_leftovers": (sweep_leftovers, pause_s * _SLOW),
         "stamp_checkpoint": (stamp_when_due, pause_s * _SLOW),
         "write_manifests": (write_manifests, pause_s * _SLOW),
+        "count_completeness": (count_completeness, pause_s * _SLOW),
+        "measure_at_risk": (measure_at_risk, _A_MINUTE_S),
         "measure_webhooks": (measure_lag, pause_s * _SLOW),
         "check_fixity": (check_next_fixity, pause_s * _SLOW),
     }

@@ -26,18 +26,23 @@ async def get_published_size(connection: Connection) -> int:
 SCAN_FEED: Final = """
     SELECT placed.leaf_index AS log_index, event.event_id, event.clip_id, event.clip_seq,
            event.type, event.recorded_at, event.device_serial,
-           COALESCE(clip.borough, station.borough) AS borough, event.leaf, event.leaf_hash
+           COALESCE(clip.borough, station.borough, device.borough) AS borough,
+           event.leaf, event.leaf_hash
       FROM log_leaves AS placed
       JOIN custody_events AS event USING (event_id)
  LEFT JOIN clips AS clip ON clip.clip_id = event.clip_id
  LEFT JOIN stations AS station
         ON event.clip_id IS NULL AND event.actor_kind = 'station'
        AND station.station_id = event.actor_id
+ LEFT JOIN device_completeness AS device
+        ON event.clip_id IS NULL AND device.device_serial = event.device_serial
      WHERE placed.leaf_index > $1
        AND placed.leaf_index < $2
        AND ($4::text[] IS NULL OR event.type = ANY ($4))
-       AND ($5::text[] IS NULL OR COALESCE(clip.borough, station.borough) = ANY ($5))
-       AND ($6::text[] IS NULL OR COALESCE(clip.borough, station.borough) = ANY ($6))
+       AND ($5::text[] IS NULL
+            OR COALESCE(clip.borough, station.borough, device.borough) = ANY ($5))
+       AND ($6::text[] IS NULL
+            OR COALESCE(clip.borough, station.borough, device.borough) = ANY ($6))
        AND event.type <> ALL ($7::text[])
   ORDER BY placed.leaf_index
      LIMIT $3
@@ -63,19 +68,24 @@ SCAN_CLIP_FEED: Final = """
 SCAN_DEVICE_FEED: Final = """
     SELECT placed.leaf_index AS log_index, event.event_id, event.clip_id, event.clip_seq,
            event.type, event.recorded_at, event.device_serial,
-           COALESCE(clip.borough, station.borough) AS borough, event.leaf, event.leaf_hash
+           COALESCE(clip.borough, station.borough, device.borough) AS borough,
+           event.leaf, event.leaf_hash
       FROM custody_events AS event
       JOIN log_leaves AS placed USING (event_id)
  LEFT JOIN clips AS clip ON clip.clip_id = event.clip_id
  LEFT JOIN stations AS station
         ON event.clip_id IS NULL AND event.actor_kind = 'station'
        AND station.station_id = event.actor_id
+ LEFT JOIN device_completeness AS device
+        ON event.clip_id IS NULL AND device.device_serial = event.device_serial
      WHERE event.device_serial = $8
        AND placed.leaf_index > $1
        AND placed.leaf_index < $2
        AND ($4::text[] IS NULL OR event.type = ANY ($4))
-       AND ($5::text[] IS NULL OR COALESCE(clip.borough, station.borough) = ANY ($5))
-       AND ($6::text[] IS NULL OR COALESCE(clip.borough, station.borough) = ANY ($6))
+       AND ($5::text[] IS NULL
+            OR COALESCE(clip.borough, station.borough, device.borough) = ANY ($5))
+       AND ($6::text[] IS NULL
+            OR COALESCE(clip.borough, station.borough, device.borough) = ANY ($6))
        AND event.type <> ALL ($7::text[])
   ORDER BY placed.leaf_index
      LIMIT $3

@@ -483,7 +483,6 @@ async def test_a_hundred_who_follow_cost_one_reading_of_the_ledger(
     tail = FeedTail(pool=pool, seats_max=100)
 
     async def follow():
-        await tail.look()
         async for page in follow_feed(
             FeedFilter(),
             after=start,

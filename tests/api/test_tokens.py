@@ -288,6 +288,8 @@ async def test_a_station_only_brings_footage_in(dock, path, scope):
         ("/v1/clips/{clip_id}/events", "clips:read"),
         ("/v1/clips/{clip_id}/content", "content:read"),
         ("/v1/events", "events:read"),
+        ("/v1/completeness", "clips:read"),
+        ("/v1/at-risk", "clips:read"),
         ("/v1/webhooks", "webhooks:write"),
         ("/metrics", "operate"),
     ],
