@@ -239,7 +239,8 @@ def _describe_log(log: LogFigures) -> str:
     return (
         f"log: {log.placed_per_s:.0f} events/s placed; commit to checkpoint "
         f"p50 {log.checkpoint_p50_ms:.0f} ms, p99 {log.checkpoint_p99_ms:.0f} ms; proof "
-        f"p50 {log.proof_p50_ms:.2f} ms, p99 {log.proof_p99_ms:.2f} ms; audit "
+        f"p50 {log.proof_p50_ms:.2f} ms, p99 {log.proof_p99_ms:.2f} ms, "
+        f"{log.proof_cpu_ms:.2f} CPU-ms of the API process; audit "
         f"{log.audited_per_s:.0f} leaves/s"
     )
 

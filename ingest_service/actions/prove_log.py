@@ -12,9 +12,12 @@ from ingest_service.domain.checkpoint import (
 from ingest_service.domain.cosignature import NO_WITNESSES, WitnessPolicy
 from ingest_service.domain.custody import hash_leaf
 from ingest_service.domain.merkle import (
+    InclusionPlan,
+    KnownSubtrees,
     ProofInvalid,
+    TileId,
+    plan_inclusion,
     prove_consistency,
-    prove_inclusion,
     verify_inclusion,
 )
 from ingest_service.domain.note import NoteInvalid, parse_verifier_key
@@ -29,10 +32,13 @@ class PublishedHead:
 
     One at hand spares thousands of docks a query each, and is verified once. Where witnesses are
     set, only one that a quorum of them has cosigned is taken.
+
+    known  what verified proofs have shown of the log's upper part
     """
 
     witnesses: WitnessPolicy = NO_WITNESSES
     signed: SignedCheckpoint | None = field(default=None)
+    known: KnownSubtrees = field(default_factory=KnownSubtrees)
 
     async def find_covering(
         self, connection: Connection, log_index: int, verifier_key: str
@@ -99,16 +105,20 @@ async def prove_event(
         LogForked: the ledger does not hold what was signed.
     """
     async with reading(pool) as connection:
-        events = await log.list_leaves(connection, log_index, log_index + 1)
-        if not events:
-            reason = f"the log ends before index {log_index}"
-            raise InvalidLogRange(reason)
-        leaf = events[0].leaf
-        proof = await find_proof(connection, leaf, log_index, head=head, verifier_key=verifier_key)
-    if proof is None:
+        signed = await head.find_covering(connection, log_index, verifier_key)
+        size = 0 if signed is None else signed.checkpoint.size
+        plan = None if signed is None else plan_inclusion(log_index, size, head.known)
+        # Leaf and tiles in one round trip: it is most of what a proof takes.
+        leaf, tiles = await log.read_leaf_and_tiles(
+            connection, log_index, [] if plan is None else plan.wanted
+        )
+    if leaf is None:
+        reason = f"the log ends before index {log_index}"
+        raise InvalidLogRange(reason)
+    if signed is None or plan is None:
         reason = f"no published checkpoint covers index {log_index} yet"
         raise LogPartNotFound(reason)
-    return ProvenEvent(leaf, log_index, proof)
+    return ProvenEvent(leaf, log_index, _prove(leaf, log_index, signed, plan, tiles, head.known))
 
 
 async def find_proof(
@@ -128,14 +138,27 @@ async def find_proof(
     signed = await head.find_covering(connection, log_index, verifier_key)
     if signed is None:
         return None
+    plan = plan_inclusion(log_index, signed.checkpoint.size, head.known)
+    tiles = await log.read_tiles(connection, plan.wanted)
+    return _prove(leaf, log_index, signed, plan, tiles, head.known)
+
+
+def _prove(
+    leaf: bytes,
+    log_index: int,
+    signed: SignedCheckpoint,
+    plan: InclusionPlan,
+    tiles: dict[TileId, bytes],
+    known: KnownSubtrees,
+) -> str:
     checkpoint = signed.checkpoint
-    read_tiles = partial(log.read_tiles, connection)
     try:
-        path = await prove_inclusion(log_index, checkpoint.size, read_tiles)
+        path = plan.make_path(tiles)
         verify_inclusion(hash_leaf(leaf), log_index, checkpoint.size, path, checkpoint.root)
     except ProofInvalid as error:
         reason = f"leaf {log_index} is not what checkpoint {checkpoint.size} signed: {error}"
         raise LogForked(reason) from error
+    known.learn(log_index, checkpoint.size, path)
     return format_proof(log_index, path, signed.text)
 
 

@@ -15,6 +15,8 @@ from typing import Final
 HASH_BYTES: Final = 32
 TILE_HEIGHT: Final = 8
 TILE_WIDTH: Final = 1 << TILE_HEIGHT
+# A log of ten million leaves has some 1,200 spans of 2^14 leaves and more.
+KNOWN_ENTRIES_MAX: Final = 8192
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 
 
@@ -51,7 +53,11 @@ def root_of(peaks: Sequence[bytes]) -> bytes:
 
 def hash_perfect(hashes: Sequence[bytes]) -> bytes:
     """Return the root of a perfect subtree over 2^n hashes of one level."""
-    level = b"".join(hashes)
+    return _hash_level(b"".join(hashes))
+
+
+def _hash_level(level: bytes) -> bytes:
+    """Return the root over the 2^n hashes that stand in `level` one after the other."""
     # Not by hash_children: an audit of a long log spends its time in this line.
     sha256 = hashlib.sha256
     while len(level) > HASH_BYTES:
@@ -167,6 +173,10 @@ class _Node:
     index: int
 
 
+# Leaves from a start up to a stop, exclusive.
+_Span = tuple[int, int]
+
+
 def _split(size: int) -> int:
     """Return the largest power of two below size (RFC 6962's k)."""
     return 1 << ((size - 1).bit_length() - 1)
@@ -182,18 +192,19 @@ def _cover(start: int, stop: int) -> list[_Node]:
     return nodes
 
 
-def _inclusion_cover(index: int, size: int) -> list[list[_Node]]:
-    path: list[list[_Node]] = []
+def _inclusion_spans(index: int, size: int) -> list[_Span]:
+    """Return which leaves the hashes of an audit path are over, as the path has them."""
+    spans: list[_Span] = []
     start, stop = 0, size
     while stop - start > 1:
         middle = start + _split(stop - start)
         if index < middle:
-            path.append(_cover(middle, stop))
+            spans.append((middle, stop))
             stop = middle
         else:
-            path.append(_cover(start, middle))
+            spans.append((start, middle))
             start = middle
-    return path[::-1]
+    return spans[::-1]
 
 
 def _consistency_cover(old_size: int, new_size: int) -> list[list[_Node]]:
@@ -212,12 +223,79 @@ def _consistency_cover(old_size: int, new_size: int) -> list[list[_Node]]:
     return path[::-1]
 
 
+class KnownSubtrees:
+    """Hashes over spans of leaves that verified proofs have shown; the least used go first.
+
+    What a span hashes to never changes in a log that only grows. The upper part of a long log is
+    in every proof: kept here, it costs neither a tile nor a hash.
+    """
+
+    def __init__(self, entries_max: int = KNOWN_ENTRIES_MAX) -> None:
+        """Begin with none; at most so many are kept, of some 250 bytes each."""
+        self._entries_max = entries_max
+        self._hashes: dict[_Span, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def find(self, span: _Span) -> bytes | None:
+        """Return what the leaves of a span hash to; None when it is not known."""
+        found = self._hashes.pop(span, None)
+        if found is not None:
+            self._hashes[span] = found
+        return found
+
+    def learn(self, index: int, size: int, path: Sequence[bytes]) -> None:
+        """Keep what a path says that has been verified to lead to a signed root."""
+        for span, found in zip(_inclusion_spans(index, size), path, strict=True):
+            # The leaf's own tile is read for every proof, and gives all that is within it.
+            if span[0] // TILE_WIDTH != index // TILE_WIDTH:
+                self._hashes[span] = found
+        while len(self._hashes) > self._entries_max:
+            del self._hashes[next(iter(self._hashes))]
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionPlan:
+    """What is to be read for an audit path: the tiles `wanted`, all at once.
+
+    _parts  for each hash of the path: itself where it is known, else the subtrees that make it up
+    """
+
+    wanted: list[TileId]
+    _parts: list[bytes | list[_Node]]
+
+    def make_path(self, tiles: dict[TileId, bytes]) -> list[bytes]:
+        """Return the audit path.
+
+        Raises:
+            ProofInvalid: the tiles are not all there.
+        """
+        return [
+            part if isinstance(part, bytes) else _hash_cover(part, tiles) for part in self._parts
+        ]
+
+
+def plan_inclusion(index: int, size: int, known: KnownSubtrees | None = None) -> InclusionPlan:
+    """Plan the audit path of a leaf in the tree of `size` leaves (RFC 6962, section 2.1.1).
+
+    0 <= index < size.
+    """
+    parts: list[bytes | list[_Node]] = []
+    for span in _inclusion_spans(index, size):
+        found = None if known is None else known.find(span)
+        parts.append(_cover(*span) if found is None else found)
+    covers = [part for part in parts if not isinstance(part, bytes)]
+    return InclusionPlan(sorted({_tile_of(node) for cover in covers for node in cover}), parts)
+
+
 async def prove_inclusion(index: int, size: int, read_tiles: TileReader) -> list[bytes]:
     """Return the audit path of a leaf in the tree of `size` leaves (RFC 6962, section 2.1.1).
 
     0 <= index < size; the reader is called once.
     """
-    return await _hash_covers(_inclusion_cover(index, size), read_tiles)
+    plan = plan_inclusion(index, size)
+    return plan.make_path(await read_tiles(plan.wanted))
 
 
 async def prove_consistency(old_size: int, new_size: int, read_tiles: TileReader) -> list[bytes]:
@@ -240,7 +318,11 @@ async def compute_root(size: int, read_tiles: TileReader) -> bytes:
 async def _hash_covers(covers: list[list[_Node]], read_tiles: TileReader) -> list[bytes]:
     wanted = sorted({_tile_of(node) for cover in covers for node in cover})
     tiles = await read_tiles(wanted)
-    return [root_of([_hash_node(node, tiles) for node in cover]) for cover in covers]
+    return [_hash_cover(cover, tiles) for cover in covers]
+
+
+def _hash_cover(cover: Sequence[_Node], tiles: dict[TileId, bytes]) -> bytes:
+    return root_of([_hash_node(node, tiles) for node in cover])
 
 
 def _tile_of(node: _Node) -> TileId:
@@ -257,7 +339,7 @@ def _hash_node(node: _Node, tiles: dict[TileId, bytes]) -> bytes:
     if len(tile) < (first + width) * HASH_BYTES:
         message = f"tile {tile_id.level}/{tile_id.index} is too narrow"
         raise ProofInvalid(message)
-    return hash_perfect(split_hashes(tile[first * HASH_BYTES : (first + width) * HASH_BYTES]))
+    return _hash_level(tile[first * HASH_BYTES : (first + width) * HASH_BYTES])
 
 
 def verify_inclusion(

@@ -167,6 +167,40 @@ async def read_tiles(connection: Connection, wanted: Sequence[TileId]) -> dict[T
     return {TileId(row["level"], row["tile_index"]): row["hashes"] for row in rows}
 
 
+# The leaf has no level; both halves of it are found by their keys.
+READ_LEAF_AND_TILES: Final = """
+    SELECT NULL::int AS level, leaf_index AS tile_index, event.leaf AS content
+      FROM log_leaves
+      JOIN custody_events AS event USING (event_id)
+     WHERE leaf_index = $1
+     UNION ALL
+    SELECT level, tile_index, hashes
+      FROM log_tiles
+      JOIN unnest($2::int[], $3::bigint[]) AS wanted (level, tile_index)
+           USING (level, tile_index)
+"""
+
+
+async def read_leaf_and_tiles(
+    connection: Connection, log_index: int, wanted: Sequence[TileId]
+) -> tuple[bytes | None, dict[TileId, bytes]]:
+    """Return the leaf at an index, None beyond the log's end, and tiles as `read_tiles` does."""
+    rows = await connection.fetch(
+        READ_LEAF_AND_TILES,
+        log_index,
+        [tile.level for tile in wanted],
+        [tile.index for tile in wanted],
+    )
+    leaf: bytes | None = None
+    tiles: dict[TileId, bytes] = {}
+    for level, index, content in rows:
+        if level is None:
+            leaf = content
+        else:
+            tiles[TileId(level, index)] = content
+    return leaf, tiles
+
+
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
     """A signed checkpoint; published_at is None until it is outside the database too."""

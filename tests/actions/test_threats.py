@@ -77,6 +77,26 @@ async def test_a_process_that_knows_the_checkpoint_sees_it_too(pool, superuser, 
         await prove(pool, 4, head)
 
 
+async def test_what_a_process_knows_of_the_log_never_makes_a_false_proof(pool, superuser):
+    """Known are hashes over whole tiles, and every proof is held against the signed root."""
+    await record(pool, 600)
+    await sequence(pool)
+    await publish_checkpoints(pool=pool, vault=MemoryVault())
+    head = PublishedHead()
+    for index in (0, 300, 599):
+        await prove(pool, index, head)
+    await superuser.execute(PLANTED["tile"] + " WHERE level = 0 AND tile_index = 0")
+
+    with pytest.raises(LogForked):
+        await prove(pool, 4, head)
+    assert check_logged(*(await told(pool, 301, head)), SIGNER.verifier_key) == 301
+
+
+async def told(pool, index, head):
+    proven = await prove(pool, index, head)
+    return proven.leaf, proven.proof
+
+
 # --- with the stolen key -----------------------------------------------------------------
 
 # What an administrator does who knows the code: the event, and with it the whole log anew.

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from ingest_service.domain.merkle import (
     EMPTY_ROOT,
     Edge,
+    KnownSubtrees,
     ProofInvalid,
     TileId,
     compute_root,
     open_tiles,
+    plan_inclusion,
     prove_consistency,
     prove_inclusion,
     verify_consistency,
@@ -97,6 +99,40 @@ def test_consistency_proofs_verify_for_the_true_past_alone(data):
     if old_size:
         with pytest.raises(ProofInvalid):
             verify_consistency(old_size, b"\x07" * 32, new_size, ROOTS[new_size], path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(asked=st.lists(st.tuples(st.sampled_from(sorted(ROOTS)), st.integers(0, 10**6)), max_size=9))
+def test_what_earlier_proofs_have_shown_changes_no_proof(asked):
+    known = KnownSubtrees()
+    for size, number in asked:
+        if size == 0:
+            continue
+        index = number % size
+        path = asyncio.run(prove_inclusion(index, size, STORE.read))
+
+        plan = plan_inclusion(index, size, known)
+        assert plan.make_path(asyncio.run(STORE.read(plan.wanted))) == path
+        known.learn(index, size, path)
+
+
+def test_a_proof_reads_no_tile_for_what_an_earlier_one_has_shown():
+    known = KnownSubtrees()
+    known.learn(3, 700, asyncio.run(prove_inclusion(3, 700, STORE.read)))
+
+    assert plan_inclusion(3, 700).wanted != [TileId(0, 0)]
+    assert plan_inclusion(5, 700, known).wanted == [TileId(0, 0)]
+
+
+def test_what_is_known_of_a_log_stays_within_its_bound_and_the_used_stays():
+    known = KnownSubtrees(entries_max=3)
+    known.learn(3, 700, asyncio.run(prove_inclusion(3, 700, STORE.read)))
+    for size in range(513, 530):
+        known.find((256, 512))
+        known.learn(3, size, asyncio.run(prove_inclusion(3, size, STORE.read)))
+
+    assert len(known) == 3
+    assert known.find((256, 512)) is not None
 
 
 def test_a_path_cut_short_or_drawn_out_proves_nothing():
