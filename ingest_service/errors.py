@@ -218,6 +218,45 @@ class NotYetKnown(NotFound):
 
 
 @dataclass(eq=False)
+class HoldNotFound(NotFound):
+    """No hold of that id is visible to this principal."""
+
+    title: ClassVar[str] = "Unknown hold"
+    detail: ClassVar[str] = "no hold {hold_id}"
+    hold_id: str
+
+
+@dataclass(eq=False)
+class PolicyNotFound(NotFound):
+    """No such version of a retention policy."""
+
+    title: ClassVar[str] = "Unknown retention policy"
+    detail: ClassVar[str] = "no policy {policy_id}/{version}"
+    policy_id: str
+    version: int
+
+
+@dataclass(eq=False)
+class HaltNotFound(NotFound):
+    """Erasing was never halted under this id."""
+
+    title: ClassVar[str] = "Unknown halt"
+    detail: ClassVar[str] = "no halt {halt_id}"
+    halt_id: str
+
+
+@dataclass(eq=False)
+class CertificateNotFound(NotFound):
+    """The clip was not erased."""
+
+    title: ClassVar[str] = "There is no erasure certificate"
+    detail: ClassVar[str] = "clip {clip_id} is {state}"
+    remedy: ClassVar[str] = "Nothing to do: the clip was not erased."
+    clip_id: str
+    state: str
+
+
+@dataclass(eq=False)
 class UploadGone(Rejected):
     """The upload was here: it expired, was terminated, or lost its stored bytes."""
 
@@ -430,6 +469,82 @@ class TerminationRefused(Rejected):
     remedy: ClassVar[str] = "Nothing to do: retention decides when evidence is erased."
     upload_id: UUID
     state: str
+
+
+@dataclass(eq=False)
+class ErasureBegun(Conflict):
+    """The intent to delete the clip's bytes is committed: nothing holds or restores it any more."""
+
+    title: ClassVar[str] = "The clip is being erased"
+    detail: ClassVar[str] = "the erasure of clip {clip_id} was begun: its state is {state}"
+    remedy: ClassVar[str] = "Stop: the bytes are gone or going. GET its certificate."
+    clip_id: UUID
+    state: str
+
+
+@dataclass(eq=False)
+class NothingToRestore(Conflict):
+    """The clip is not about to be erased."""
+
+    title: ClassVar[str] = "The clip is not about to be erased"
+    detail: ClassVar[str] = "clip {clip_id} is {state}"
+    remedy: ClassVar[str] = "Nothing to do. To keep a clip beyond its date, place a hold."
+    clip_id: UUID
+    state: str
+
+
+@dataclass(eq=False)
+class HoldReleased(Conflict):
+    """Somebody else has released the hold before."""
+
+    title: ClassVar[str] = "The hold was released before"
+    detail: ClassVar[str] = "hold {hold_id} was released by {released_by}"
+    remedy: ClassVar[str] = "Nothing to do."
+    hold_id: UUID
+    released_by: str
+
+
+@dataclass(eq=False)
+class PreviewOutdated(Conflict):
+    """A bulk hold is not what its dry run has counted; nothing was held."""
+
+    title: ClassVar[str] = "The dry run does not hold any more"
+    detail: ClassVar[str] = "{reason}"
+    remedy: ClassVar[str] = "Make the dry run again, look at its counts, and send its token."
+    reason: str
+
+
+@dataclass(eq=False)
+class PolicyConflict(Conflict):
+    """Another version of the policy was made, or approved, meanwhile."""
+
+    title: ClassVar[str] = "The policy was changed meanwhile"
+    detail: ClassVar[str] = "{policy_id}/{version} {reason}"
+    remedy: ClassVar[str] = "GET the policies, and decide again."
+    policy_id: str
+    version: int
+    reason: str
+
+
+@dataclass(eq=False)
+class AnotherPersonNeeded(Rejected):
+    """What one person has done is undone, or confirmed, by another one."""
+
+    title: ClassVar[str] = "Another person must do this"
+    detail: ClassVar[str] = "{principal} {reason}"
+    remedy: ClassVar[str] = "Ask a colleague who holds the same scope."
+    principal: str
+    reason: str
+
+
+@dataclass(eq=False)
+class HoldTooWide(Rejected):
+    """A bulk hold matches every clip, and nobody has confirmed their number; nothing was held."""
+
+    title: ClassVar[str] = "The filter matches every clip"
+    detail: ClassVar[str] = "the filter matches all {clip_count} clips"
+    remedy: ClassVar[str] = "Narrow the filter, or send confirm_count with exactly that number."
+    clip_count: int
 
 
 # --- the request is malformed ------------------------------------------------------------
@@ -661,6 +776,13 @@ class VaultUnavailable(Unavailable):
 
     title: ClassVar[str] = "Evidence storage is not answering"
     reason: str = ""
+
+
+@dataclass(eq=False)
+class ObjectLocked(VaultUnavailable):
+    """The store refuses to delete: the version is retained or held; it was not deleted."""
+
+    title: ClassVar[str] = "Evidence storage refuses to delete"
 
 
 @dataclass(eq=False)

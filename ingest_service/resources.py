@@ -18,8 +18,9 @@ from ingest_service.courier.webhooks import Courier
 from ingest_service.domain.admission import Door
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import Clock, utc_now
+from ingest_service.domain.holds import KINDS, HoldKind
 from ingest_service.domain.read_back_lag import ReadBackLag
-from ingest_service.domain.retention import ObjectLock
+from ingest_service.domain.retention import ObjectLock, RetentionRules
 from ingest_service.domain.token import TokenRules
 from ingest_service.domain.upload import UploadRules
 from ingest_service.keyring import open_keyring
@@ -80,6 +81,12 @@ class Resources:
     witnesses: Witnesses = field(default_factory=Witnesses)
     time_authority: TimeAuthority | None = None
     courier: Courier = field(default_factory=Courier)
+    retention: RetentionRules = field(default_factory=RetentionRules)
+
+    @property
+    def locks_objects(self) -> bool:
+        """Whether the store sets legal holds too."""
+        return self.jobs.object_lock is not None
 
 
 def open_vault(
@@ -201,4 +208,32 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             witnesses=witnesses,
             time_authority=time_authority,
             courier=courier,
+            retention=make_retention_rules(settings),
         )
+
+
+def make_retention_rules(settings: Settings) -> RetentionRules:
+    """Return the knobs of retention."""
+    purposes: dict[str, HoldKind] = {}
+    for entry in filter(None, (each.strip() for each in settings.hold_purposes.split(","))):
+        purpose, _, name = entry.partition("=")
+        purposes[purpose.strip().lower()] = _read_kind(name)
+    names = (each.strip() for each in settings.hold_release_by_another.split(","))
+    return RetentionRules(
+        floor=timedelta(days=settings.retention_floor_days),
+        notice=timedelta(days=settings.erase_notice_days),
+        warning=timedelta(days=settings.expiry_warning_days),
+        deviation_share=settings.erase_deviation_percent / 100,
+        deviation_clips=settings.erase_deviation_clips,
+        clips_per_day_max=settings.erase_clips_per_day_max,
+        by_another=frozenset(_read_kind(name) for name in names if name),
+        purposes=purposes,
+    )
+
+
+def _read_kind(name: str) -> HoldKind:
+    for kind in KINDS:
+        if kind == name.strip():
+            return kind
+    message = f"there is no kind of hold called {name!r}; there are: {', '.join(KINDS)}"
+    raise ValueError(message)

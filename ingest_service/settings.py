@@ -196,6 +196,53 @@ class Settings(BaseSettings):
         default="info", description="Lines below this level are dropped."
     )
 
+    # --- retention -------------------------------------------------------------------
+    retention_floor_days: float = Field(
+        default=31,
+        ge=0,
+        le=36_500,
+        description="No clip is erased earlier than this after its secure receipt, whatever its "
+        "camera's clock said and whatever a policy says.",
+    )
+    erase_notice_days: float = Field(
+        default=7,
+        ge=0,
+        le=365,
+        description="Between the announcement of an erasure and the deletion; so long the clip can "
+        "be restored.",
+    )
+    expiry_warning_days: float = Field(
+        default=7,
+        ge=0,
+        le=365,
+        description="An unclassified clip is chased this long before its erasure is announced.",
+    )
+    erase_deviation_percent: float = Field(
+        default=20,
+        ge=0,
+        le=1000,
+        description="When more clips of a day are due than was forecast before that day, by more "
+        "than this, nothing is erased until two people release it.",
+    )
+    erase_deviation_clips: int = Field(
+        default=100, ge=0, description="So few clips more than forecast never halt the erasing."
+    )
+    erase_clips_per_day_max: int = Field(
+        default=50_000,
+        ge=0,
+        description="More on one day, announced or deleted, halt the erasing as well.",
+    )
+    hold_release_by_another: str = Field(
+        default="evidence,case,subject_access_request,complaint,legal",
+        description="Kinds of holds, separated by commas, that whoever placed them may not "
+        "release.",
+    )
+    hold_purposes: str = Field(
+        default="complaint=complaint",
+        description="Purpose codes of reading footage that place a hold: 'code=kind', separated "
+        "by commas.",
+    )
+
     # --- jobs ------------------------------------------------------------------------
     job_interval_s: float = Field(
         default=1.0, gt=0, le=3600, description="How often `ingest work` looks for work unasked."

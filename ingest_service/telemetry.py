@@ -99,6 +99,25 @@ FIXITY_OLDEST_S: Final = Gauge(
     multiprocess_mode="livemax",
 )
 
+CLIPS_COMPUTED: Final = Counter(
+    "ingest_retention_looked_at_total", "Events and clips whose dates of erasure were looked at."
+)
+EXPIRY_WARNED: Final = Counter(
+    "ingest_expiry_warned_total", "Unclassified clips that were chased before they expire."
+)
+ERASURES_SCHEDULED: Final = Counter(
+    "ingest_erasures_scheduled_total", "Clips whose erasure was announced."
+)
+ERASURES_EXECUTED: Final = Counter("ingest_erasures_executed_total", "Clips that were erased.")
+ERASURES_BLOCKED: Final = Counter(
+    "ingest_erasures_blocked_total", "Deletions that the store has refused: a human looks."
+)
+ERASING_HALTED: Final = Gauge(
+    "ingest_erasing_halted",
+    "1 = more is due than was forecast: nothing is erased until two people release it.",
+    multiprocess_mode="livemax",
+)
+
 # --- the custody log ---------------------------------------------------------------------
 
 LOG_LEAVES: Final = Counter("ingest_log_leaves_total", "Events given their place in the log.")

@@ -30,6 +30,17 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.refuse_hold_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF OLD.released_at IS NOT NULL THEN
+        RAISE EXCEPTION 'a released hold is not changed' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
 CREATE FUNCTION public.refuse_shrinking() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -209,6 +220,76 @@ CREATE TABLE public.directory_entries (
     CONSTRAINT directory_entries_kind CHECK ((kind = ANY (ARRAY['device'::text, 'officer'::text, 'category'::text])))
 );
 
+CREATE TABLE public.erase_forecasts (
+    due_on date NOT NULL,
+    made_at timestamp with time zone NOT NULL,
+    clip_count bigint NOT NULL,
+    total_bytes bigint NOT NULL
+);
+
+CREATE TABLE public.erase_halts (
+    halt_id uuid NOT NULL,
+    halted_at timestamp with time zone NOT NULL,
+    reason text NOT NULL,
+    excess jsonb NOT NULL,
+    first_released_by text,
+    first_released_at timestamp with time zone,
+    released_by text,
+    released_at timestamp with time zone,
+    CONSTRAINT erase_halts_two_people CHECK (((released_by IS NULL) OR ((first_released_by IS NOT NULL) AND (first_released_by <> released_by))))
+);
+
+CREATE TABLE public.erasures (
+    clip_id uuid NOT NULL,
+    phase text NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    scheduled_at timestamp with time zone NOT NULL,
+    erase_after timestamp with time zone NOT NULL,
+    try_after timestamp with time zone NOT NULL,
+    attempt integer DEFAULT 0 NOT NULL,
+    intended_at timestamp with time zone,
+    executed_at timestamp with time zone,
+    blocked_reason text,
+    CONSTRAINT erasures_phase CHECK ((phase = ANY (ARRAY['notice'::text, 'intended'::text, 'executed'::text])))
+);
+
+CREATE TABLE public.hold_previews (
+    token text NOT NULL,
+    asked jsonb NOT NULL,
+    made_by text NOT NULL,
+    made_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    clip_count bigint NOT NULL,
+    total_bytes bigint NOT NULL,
+    group_id uuid NOT NULL,
+    begun_at timestamp with time zone,
+    done_after uuid,
+    is_done boolean DEFAULT false NOT NULL
+);
+
+CREATE TABLE public.holds (
+    hold_id uuid NOT NULL,
+    clip_id uuid NOT NULL,
+    kind text NOT NULL,
+    authority text NOT NULL,
+    reason text NOT NULL,
+    placed_by text NOT NULL,
+    placed_at timestamp with time zone NOT NULL,
+    review_at timestamp with time zone,
+    group_id uuid,
+    released_at timestamp with time zone,
+    released_by text,
+    released_authority text,
+    CONSTRAINT holds_kind CHECK ((kind = ANY (ARRAY['evidence'::text, 'case'::text, 'subject_access_request'::text, 'complaint'::text, 'legal'::text]))),
+    CONSTRAINT holds_released_whole CHECK ((((released_at IS NULL) = (released_by IS NULL)) AND ((released_at IS NULL) = (released_authority IS NULL))))
+);
+
+CREATE TABLE public.legal_hold_syncs (
+    clip_id uuid NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    mark uuid NOT NULL
+);
+
 CREATE TABLE public.log_checkpoints (
     tree_size bigint NOT NULL,
     note text NOT NULL,
@@ -278,6 +359,49 @@ CREATE TABLE public.parts (
     object_version text,
     CONSTRAINT parts_length CHECK ((length_bytes >= 0)),
     CONSTRAINT parts_sha256 CHECK ((octet_length(sha256) = 32))
+);
+
+CREATE TABLE public.retention (
+    clip_id uuid NOT NULL,
+    policy text,
+    basis text NOT NULL,
+    basis_at timestamp with time zone NOT NULL,
+    reason text NOT NULL,
+    erase_due_at timestamp with time zone,
+    due_at timestamp with time zone,
+    is_unclassified boolean NOT NULL,
+    size_bytes bigint NOT NULL,
+    computed_at timestamp with time zone NOT NULL,
+    warned_at timestamp with time zone,
+    restored_at timestamp with time zone
+);
+
+CREATE TABLE public.retention_approvals (
+    policy_id text NOT NULL,
+    version integer NOT NULL,
+    made_by text NOT NULL,
+    approved_by text NOT NULL,
+    approved_at timestamp with time zone NOT NULL,
+    CONSTRAINT retention_approvals_another CHECK ((approved_by <> made_by))
+);
+
+CREATE TABLE public.retention_policies (
+    policy_id text NOT NULL,
+    version integer NOT NULL,
+    rules jsonb NOT NULL,
+    effective_from timestamp with time zone NOT NULL,
+    reason text NOT NULL,
+    made_by text NOT NULL,
+    made_at timestamp with time zone NOT NULL,
+    CONSTRAINT retention_policies_version CHECK ((version >= 1))
+);
+
+CREATE TABLE public.retention_progress (
+    is_only boolean DEFAULT true NOT NULL,
+    log_index bigint DEFAULT 0 NOT NULL,
+    swept_policies text,
+    sweep_after uuid,
+    CONSTRAINT retention_progress_one_row CHECK (is_only)
 );
 
 CREATE TABLE public.schema_migrations (
@@ -423,6 +547,27 @@ ALTER TABLE ONLY public.device_manifests
 ALTER TABLE ONLY public.directory_entries
     ADD CONSTRAINT directory_entries_pkey PRIMARY KEY (kind, entry_id);
 
+ALTER TABLE ONLY public.erase_forecasts
+    ADD CONSTRAINT erase_forecasts_pkey PRIMARY KEY (due_on, made_at);
+
+ALTER TABLE ONLY public.erase_halts
+    ADD CONSTRAINT erase_halts_pkey PRIMARY KEY (halt_id);
+
+ALTER TABLE ONLY public.erasures
+    ADD CONSTRAINT erasures_pkey PRIMARY KEY (clip_id);
+
+ALTER TABLE ONLY public.hold_previews
+    ADD CONSTRAINT hold_previews_pkey PRIMARY KEY (token);
+
+ALTER TABLE ONLY public.holds
+    ADD CONSTRAINT holds_group_key UNIQUE (group_id, clip_id);
+
+ALTER TABLE ONLY public.holds
+    ADD CONSTRAINT holds_pkey PRIMARY KEY (hold_id);
+
+ALTER TABLE ONLY public.legal_hold_syncs
+    ADD CONSTRAINT legal_hold_syncs_pkey PRIMARY KEY (clip_id);
+
 ALTER TABLE ONLY public.log_checkpoints
     ADD CONSTRAINT log_checkpoints_pkey PRIMARY KEY (tree_size);
 
@@ -449,6 +594,21 @@ ALTER TABLE ONLY public.log_timestamps
 
 ALTER TABLE ONLY public.parts
     ADD CONSTRAINT parts_pkey PRIMARY KEY (upload_id, part_index);
+
+ALTER TABLE ONLY public.retention_approvals
+    ADD CONSTRAINT retention_approvals_pkey PRIMARY KEY (policy_id, version);
+
+ALTER TABLE ONLY public.retention
+    ADD CONSTRAINT retention_pkey PRIMARY KEY (clip_id);
+
+ALTER TABLE ONLY public.retention_policies
+    ADD CONSTRAINT retention_policies_author_key UNIQUE (policy_id, version, made_by);
+
+ALTER TABLE ONLY public.retention_policies
+    ADD CONSTRAINT retention_policies_pkey PRIMARY KEY (policy_id, version);
+
+ALTER TABLE ONLY public.retention_progress
+    ADD CONSTRAINT retention_progress_pkey PRIMARY KEY (is_only);
 
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
@@ -514,7 +674,25 @@ CREATE INDEX device_completeness_station_idx ON public.device_completeness USING
 
 CREATE INDEX device_manifests_device_idx ON public.device_manifests USING btree (device_serial, manifest_id);
 
+CREATE UNIQUE INDEX erase_halts_one_open ON public.erase_halts USING btree ((true)) WHERE (released_at IS NULL);
+
+CREATE INDEX erasures_day_idx ON public.erasures USING btree (due_at);
+
+CREATE INDEX erasures_due_idx ON public.erasures USING btree (try_after) WHERE (phase <> 'executed'::text);
+
+CREATE INDEX erasures_intended_idx ON public.erasures USING btree (intended_at) WHERE (intended_at IS NOT NULL);
+
+CREATE INDEX erasures_scheduled_idx ON public.erasures USING btree (scheduled_at);
+
+CREATE INDEX holds_clip_idx ON public.holds USING btree (clip_id);
+
+CREATE INDEX legal_hold_syncs_due_idx ON public.legal_hold_syncs USING btree (due_at);
+
 CREATE INDEX log_checkpoints_unpublished_idx ON public.log_checkpoints USING btree (tree_size) WHERE (published_at IS NULL);
+
+CREATE INDEX retention_due_idx ON public.retention USING btree (due_at) WHERE (due_at IS NOT NULL);
+
+CREATE INDEX retention_warning_idx ON public.retention USING btree (due_at) WHERE ((due_at IS NOT NULL) AND is_unclassified AND (warned_at IS NULL));
 
 CREATE INDEX station_keys_station_idx ON public.station_keys USING btree (station_id);
 
@@ -550,6 +728,12 @@ CREATE TRIGGER custody_events_enqueue AFTER INSERT ON public.custody_events FOR 
 
 CREATE TRIGGER custody_events_no_truncate BEFORE TRUNCATE ON public.custody_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
+CREATE TRIGGER erase_forecasts_append_only BEFORE DELETE OR UPDATE ON public.erase_forecasts FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER holds_not_deleted BEFORE DELETE ON public.holds FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER holds_released_once BEFORE UPDATE ON public.holds FOR EACH ROW EXECUTE FUNCTION public.refuse_hold_change();
+
 CREATE TRIGGER log_cosignatures_append_only BEFORE DELETE OR UPDATE ON public.log_cosignatures FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER log_cosignatures_no_truncate BEFORE TRUNCATE ON public.log_cosignatures FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
@@ -567,6 +751,10 @@ CREATE TRIGGER log_tiles_only_grow BEFORE UPDATE ON public.log_tiles FOR EACH RO
 CREATE TRIGGER log_timestamps_append_only BEFORE DELETE OR UPDATE ON public.log_timestamps FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER log_timestamps_no_truncate BEFORE TRUNCATE ON public.log_timestamps FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER retention_approvals_append_only BEFORE DELETE OR UPDATE ON public.retention_approvals FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER retention_policies_append_only BEFORE DELETE OR UPDATE ON public.retention_policies FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 ALTER TABLE ONLY public.assertions
     ADD CONSTRAINT assertions_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
@@ -586,6 +774,12 @@ ALTER TABLE ONLY public.device_contacts
 ALTER TABLE ONLY public.device_manifests
     ADD CONSTRAINT device_manifests_station_fkey FOREIGN KEY (station_id) REFERENCES public.stations(station_id);
 
+ALTER TABLE ONLY public.erasures
+    ADD CONSTRAINT erasures_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
+
+ALTER TABLE ONLY public.holds
+    ADD CONSTRAINT holds_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
+
 ALTER TABLE ONLY public.log_cosignatures
     ADD CONSTRAINT log_cosignatures_checkpoint_fkey FOREIGN KEY (tree_size) REFERENCES public.log_checkpoints(tree_size);
 
@@ -597,6 +791,12 @@ ALTER TABLE ONLY public.log_timestamps
 
 ALTER TABLE ONLY public.parts
     ADD CONSTRAINT parts_upload_fkey FOREIGN KEY (upload_id) REFERENCES public.uploads(upload_id);
+
+ALTER TABLE ONLY public.retention_approvals
+    ADD CONSTRAINT retention_approvals_policy_fkey FOREIGN KEY (policy_id, version, made_by) REFERENCES public.retention_policies(policy_id, version, made_by);
+
+ALTER TABLE ONLY public.retention
+    ADD CONSTRAINT retention_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
 
 ALTER TABLE ONLY public.station_keys
     ADD CONSTRAINT station_keys_station_fkey FOREIGN KEY (station_id) REFERENCES public.stations(station_id);
@@ -633,6 +833,32 @@ GRANT SELECT,INSERT ON TABLE public.device_manifests TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.directory_entries TO ingest_service;
 
+GRANT SELECT,INSERT ON TABLE public.erase_forecasts TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.erase_halts TO ingest_service;
+
+GRANT UPDATE(first_released_by) ON TABLE public.erase_halts TO ingest_service;
+
+GRANT UPDATE(first_released_at) ON TABLE public.erase_halts TO ingest_service;
+
+GRANT UPDATE(released_by) ON TABLE public.erase_halts TO ingest_service;
+
+GRANT UPDATE(released_at) ON TABLE public.erase_halts TO ingest_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.erasures TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.hold_previews TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.holds TO ingest_service;
+
+GRANT UPDATE(released_at) ON TABLE public.holds TO ingest_service;
+
+GRANT UPDATE(released_by) ON TABLE public.holds TO ingest_service;
+
+GRANT UPDATE(released_authority) ON TABLE public.holds TO ingest_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.legal_hold_syncs TO ingest_service;
+
 GRANT SELECT,INSERT,UPDATE ON TABLE public.log_checkpoints TO ingest_service;
 
 GRANT SELECT,INSERT ON TABLE public.log_cosignatures TO ingest_service;
@@ -648,6 +874,14 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.log_tiles TO ingest_service;
 GRANT SELECT,INSERT ON TABLE public.log_timestamps TO ingest_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.parts TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.retention TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.retention_approvals TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.retention_policies TO ingest_service;
+
+GRANT SELECT,UPDATE ON TABLE public.retention_progress TO ingest_service;
 
 GRANT SELECT ON TABLE public.schema_migrations TO ingest_service;
 

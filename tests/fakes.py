@@ -14,6 +14,7 @@ from ingest_service.errors import (
     ChunkCorrupted,
     ChunkMisshapen,
     IngestError,
+    ObjectLocked,
     StoredBytesLost,
     VaultUnavailable,
 )
@@ -368,7 +369,7 @@ class MemoryVault:
     def _refuse_locked(self, versions: Iterable[_Version]) -> None:
         if any(version.is_locked for version in versions):
             message = "403 AccessDenied: the version is locked"
-            raise VaultUnavailable(message)
+            raise ObjectLocked(message)
 
     def _find(self, key: str, version: str | None) -> _Version | None:
         versions = self._versions.get(key, [])

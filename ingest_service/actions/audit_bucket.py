@@ -28,6 +28,7 @@ from ingest_service.errors import StoredBytesLost
 from ingest_service.ledger import audit as rows
 from ingest_service.ledger import clips
 from ingest_service.ledger.connection import reading
+from ingest_service.ledger.lifecycle import list_living
 
 BATCH_CLIPS: Final = 500
 # Small objects that are asked for at once.
@@ -200,7 +201,10 @@ def _show(value: Any) -> str:  # noqa: ANN401 - any member of a clip
 
 
 async def audit_objects(state: AuditState, tools: AuditTools) -> None:
-    """Read the chosen share of retained objects again, whole."""
+    """Look for every object, and read the chosen share of retained ones again, whole.
+
+    A clip that is retained must have its bytes, and one that was erased must not.
+    """
     if state.objects_share <= 0:
         return
     after = BEFORE_ALL if state.cursor is None else UUID(state.cursor)
@@ -211,6 +215,10 @@ async def audit_objects(state: AuditState, tools: AuditTools) -> None:
             batch = await rows.list_clips_after(connection, after, limit=BATCH_CLIPS)
         if not batch:
             return
+        for number in range(0, len(batch), AT_ONCE):
+            await asyncio.gather(
+                *[_look_for(state, tools, clip) for clip in batch[number : number + AT_ONCE]]
+            )
         for clip in batch:
             if clip.state in _RETAINED and is_chosen(
                 clip.clip_id, seed=state.seed, share=state.objects_share
@@ -224,6 +232,32 @@ async def audit_objects(state: AuditState, tools: AuditTools) -> None:
             tools.save(state)
 
 
+async def _look_for(state: AuditState, tools: AuditTools, clip: Clip) -> None:
+    """Ask the store for an object; what is to be read whole is missed there."""
+    is_read = is_chosen(clip.clip_id, seed=state.seed, share=state.objects_share)
+    if clip.object_key is None or (clip.state in _RETAINED and is_read):
+        return
+    if clip.state not in _RETAINED and clip.state != "erased":
+        return
+    found = await tools.vault.get_facts(clip.object_key, clip.object_version)
+    state.counts["objects looked for"] += 1
+    subject = f"{clip.object_key}?versionId={clip.object_version}"
+    if clip.state == "erased":
+        if found is not None:
+            state.add("object", subject, "the clip was erased, and its bytes are there")
+    elif found is None and not await _was_erased(clip, tools):
+        state.add("object", subject, "no such object", "not_verifiable")
+    elif found is not None and found.size_bytes != clip.size_bytes:
+        state.add("object", subject, f"it has {found.size_bytes} bytes, the clip {clip.size_bytes}")
+
+
+async def _was_erased(clip: Clip, tools: AuditTools) -> bool:
+    """Tell whether a clip was erased since its row was read, or is about to be."""
+    async with reading(tools.pool) as connection:
+        [now] = await list_living(connection, [clip.clip_id])
+    return now.phase in ("intended", "executed")
+
+
 async def _read_again(state: AuditState, tools: AuditTools, clip: Clip) -> None:
     digest, size_bytes = hashlib.sha256(), 0
     subject = f"{clip.object_key}?versionId={clip.object_version}"
@@ -232,6 +266,8 @@ async def _read_again(state: AuditState, tools: AuditTools, clip: Clip) -> None:
             digest.update(block)
             size_bytes += len(block)
     except StoredBytesLost as lost:
+        if await _was_erased(clip, tools):
+            return
         # Absent is not altered.
         state.add("object", subject, lost.reason, "not_verifiable")
         return

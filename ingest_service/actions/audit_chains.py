@@ -21,7 +21,7 @@ BATCH_CLIPS: Final = 1000
 BATCH_EVENTS: Final = 5000
 UNPLACED_MAX: Final = 100
 # A clip that is coming in changes without events; these states are what events made of it.
-_SETTLED: Final = frozenset({"sealed", "secured", "quarantined"})
+_SETTLED: Final = frozenset({"sealed", "secured", "quarantined", "erase_pending", "erased"})
 _COMING_IN: Final = frozenset({"receiving", "finishing"})
 
 
@@ -102,12 +102,10 @@ def _list_differing(clip: dict[str, Any], members: dict[str, Any]) -> list[str]:
     stated = members.get("state")
     if stated not in _SETTLED:
         is_same = clip["state"] == stated or (stated == "receiving" and clip["state"] in _COMING_IN)
-        return [] if is_same or clip["state"] not in _SETTLED | _COMING_IN else ["state"]
-    names = [name for name in CHECKED_MEMBERS if name != "state"]
-    if clip["state"] not in ("erase_pending", "erased"):
-        names.insert(0, "state")
+        moved = [] if is_same or clip["state"] not in _SETTLED | _COMING_IN else ["state"]
+        return moved if clip["is_held"] == members.get("is_held", False) else [*moved, "is_held"]
     # Without a receipt yet, and where the chain is older than manifests, both are None.
-    return [name for name in names if clip[name] != members.get(name)]
+    return [name for name in CHECKED_MEMBERS if clip[name] != members.get(name)]
 
 
 def _show(value: object) -> str:

@@ -10,6 +10,7 @@ import structlog
 
 from ingest_service.errors import IngestError
 from ingest_service.ledger.connection import Pool, reading
+from ingest_service.ledger.erasures import find_open_halt
 from ingest_service.ledger.health import ask, find_worker_silence
 from ingest_service.ledger.log import find_halt
 from ingest_service.ledger.migrations import find_pending_migrations
@@ -20,10 +21,18 @@ CACHE_S: Final = 1.0
 DEADLINE_S: Final = 2.0
 
 _LOG: Final = structlog.get_logger("ingest.readiness")
-_NAMES: Final = ("database", "migrations", "bucket", "worker", "custody_log", "object_lock")
+_NAMES: Final = (
+    "database",
+    "migrations",
+    "bucket",
+    "worker",
+    "custody_log",
+    "object_lock",
+    "erasing",
+)
 # A halted log is said, but footage is received all the same: events wait for their place. Without
-# the lock that is set clips stay sealed, and cameras keep theirs.
-_NOT_VITAL: Final = frozenset({"custody_log", "object_lock"})
+# the lock that is set clips stay sealed, and cameras keep theirs. What is not erased can wait.
+_NOT_VITAL: Final = frozenset({"custody_log", "object_lock", "erasing"})
 
 
 class _NotReady(Exception):
@@ -79,6 +88,7 @@ class ReadinessCheck:
                     self._check_worker,
                     self._check_custody_log,
                     self._check_object_lock,
+                    self._check_erasing,
                 )
                 self._checks = tuple(
                     await asyncio.gather(*map(_run_one, _NAMES, (check() for check in checks)))
@@ -127,6 +137,13 @@ class ReadinessCheck:
             raise _NotReady(message)
         if not found.has_object_lock:
             message = "the bucket has no object lock: nothing is secured while the lock is set"
+            raise _NotReady(message)
+
+    async def _check_erasing(self) -> None:
+        async with reading(self._pool, is_urgent=True) as connection:
+            reason = await find_open_halt(connection)
+        if reason is not None:
+            message = f"nothing is erased until two people release it: {reason}"
             raise _NotReady(message)
 
 

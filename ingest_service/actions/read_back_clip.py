@@ -88,7 +88,9 @@ async def read_back_claimed(
             await vault.retain(
                 clip.object_key or "", clip.object_version, until=locked_until, mode=lock.mode
             )
-        return await _settle(clip, verdict, locked_until, pool, vault, now)
+        return await _settle(
+            clip, verdict, locked_until, pool, vault, now, locks_objects=lock is not None
+        )
     except Unavailable:
         await _postpone(clip_id, pool)
         raise
@@ -170,6 +172,8 @@ async def _settle(
     pool: Pool,
     vault: Vault,
     now: Clock,
+    *,
+    locks_objects: bool,
 ) -> str | None:
     """Record the verdict, after the manifest that the bucket alone can be read by is in it."""
     reason, sha256_readback = verdict.reason, verdict.sha256_readback
@@ -178,6 +182,9 @@ async def _settle(
     for _ in range(_CHAIN_TRIES):
         if latest is None or latest.state != "sealed":
             return None
+        if locks_objects and latest.is_held:
+            # Held before there was an object: the store holds it before anybody relies on it.
+            await vault.set_legal_hold(latest.object_key or "", latest.object_version, is_on=True)
         # The parts agreed one by one, so the read-back's hash is the received one.
         sha256 = latest.sha256 or (sha256_readback if reason is None else None)
         manifest = await store_manifest(

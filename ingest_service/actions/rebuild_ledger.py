@@ -51,9 +51,10 @@ from ingest_service.domain.replay import (
     parse_leaf,
     read_event,
 )
+from ingest_service.domain.retention import Policy, Rule
 from ingest_service.errors import StoredBytesLost
 from ingest_service.ledger import audit as rows
-from ingest_service.ledger import rebuild
+from ingest_service.ledger import rebuild, retention
 from ingest_service.ledger.connection import Connection, Pool, writing
 from ingest_service.ledger.custody import insert_device_events
 from ingest_service.ledger.rebuild import RestoredCheckpoint
@@ -80,6 +81,10 @@ _BY_EVENTS: Final = (
     *("secured_at", "released_at", "quarantine_reason", "manifest_sha256"),
     *("last_fixity_at", "last_fixity_result"),
 )
+
+
+# What decides when a clip is erased, as it was asserted last.
+_ASSERTED: Final = ("category", "evidential_state")
 
 
 class RebuildRefused(Exception):
@@ -157,6 +162,7 @@ async def _restore_log(connection: Connection, tools: RebuildTools, rebuilt: Reb
         events = await _read_leaves(key, stop - start, tools.vault)
         _learn_keys(events, keys)
         await _insert_events(connection, start, events)
+        await _restore_policies(connection, events)
         edge.extend([event.leaf_hash for event in events])
         await rebuild.copy_tiles(connection, edge.take_full())
         last_at = events[-1].recorded_at
@@ -242,6 +248,31 @@ async def _insert_events(connection: Connection, start: int, events: list[Custod
     await rebuild.insert_placeholders(connection, first)
     await rebuild.copy_events(connection, events)
     await rebuild.place_leaves(connection, start, events)
+
+
+async def _restore_policies(connection: Connection, events: Sequence[CustodyEvent]) -> None:
+    """Write the retention policies as they were: without them clips would be erased by others."""
+    for event in events:
+        if event.type not in ("retention.policy_made", "retention.policy_approved"):
+            continue
+        facts = parse_leaf(event.leaf)["facts"]
+        key = (facts["policy_id"], facts["version"])
+        if event.type == "retention.policy_made":
+            policy = Policy(
+                *key,
+                tuple(Rule(**rule) for rule in facts["rules"]),
+                datetime.fromisoformat(facts["effective_from"]),
+                facts["reason"],
+                made_by=event.actor_id,
+                made_at=event.recorded_at,
+            )
+            await retention.insert_policy(connection, policy)
+            continue
+        known = {(p.policy_id, p.version): p for p in await retention.list_policies(connection)}
+        if key in known:
+            await retention.insert_approval(
+                connection, known[key], event.actor_id, event.recorded_at
+            )
 
 
 def _read_first(event: CustodyEvent) -> dict[str, Any]:
@@ -385,6 +416,7 @@ async def _restore_batch(
     ]
     await rebuild.set_station_places(connection, sorted(set(places)))
     await rebuild.restore_clips(connection, members)
+    await rebuild.restore_lives(connection, members)
     await rebuild.copy_events(connection, events)
     rebuilt.clips += len(members)
 
@@ -422,6 +454,8 @@ def _combine(clip_id: UUID, history: History, manifest: dict[str, Any] | None) -
         "site_id": rebuild.UNKNOWN,
         "borough": rebuild.UNKNOWN,
         "evidential_state": "unclassified",
+        "is_held": False,
+        "erase_due_at": None,
         "event_count": history.event_count,
         "last_leaf_hash": history.last_leaf_hash,
     }
@@ -435,6 +469,7 @@ def _combine(clip_id: UUID, history: History, manifest: dict[str, Any] | None) -
     else:
         clip |= manifest
         clip |= {name: stated.get(name) for name in _BY_EVENTS}
+        clip |= {name: stated[name] for name in _ASSERTED if name in stated}
         if stated.get("state") in (None, "receiving"):
             # Its seal was never published; the manifest bears witness to the very same.
             clip["state"] = "sealed"

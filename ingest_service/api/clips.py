@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ingest_service import errors, telemetry
 from ingest_service.actions.find_clips import count_received, get_visible_clip, list_clips
+from ingest_service.actions.hold_for_purpose import hold_for_purpose
 from ingest_service.actions.recall_assertions import list_history, recall_clip
 from ingest_service.actions.record_access import record_access
 from ingest_service.api.assertions import show_assertions
@@ -217,6 +218,9 @@ def _show_event(event: CustodyEvent) -> bodies.CustodyEvent:
             errors.ClipNotFound,
             errors.ContentGone,
             errors.RangeUnsatisfiable,
+            errors.ErasureBegun,
+            errors.UploadBusy,
+            errors.StoredBytesLost,
             errors.VaultUnavailable,
             errors.LedgerUnavailable,
         ),
@@ -231,7 +235,10 @@ async def get_content(
         str | None, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$", description="Why.")
     ] = None,
 ) -> Response:
-    """Stream the footage. The access is a custody event before the first byte leaves."""
+    """Stream the footage. The access is a custody event before the first byte leaves.
+
+    A purpose that asks for it (as 'complaint' does by default) places a hold before that.
+    """
     clip = await _get_allowed(clip_id, principal, opened, CONTENT_READ)
     if clip.state not in _READABLE_STATES or clip.object_key is None or clip.size_bytes is None:
         raise errors.ContentGone(clip_id, clip.state)
@@ -240,6 +247,17 @@ async def get_content(
         return Response(status_code=304, headers={"ETag": etag})
     span = _parse_range(request, clip.size_bytes, etag)
     start, stop = span or (0, clip.size_bytes)
+    await hold_for_purpose(
+        clip_id,
+        purpose,
+        Actor.of(principal),
+        pool=opened.pool,
+        vault=opened.vault,
+        now=opened.now,
+        rules=opened.retention,
+        locks_objects=opened.locks_objects,
+        request_id=telemetry.request_id(),
+    )
     await record_access(
         clip_id,
         Happening(

@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from ingest_service import errors, telemetry
 from ingest_service.actions.find_clips import get_visible_clip
+from ingest_service.actions.hold_for_purpose import hold_for_purpose
 from ingest_service.actions.pack_clip import pack_clip
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.problems import documented
@@ -35,6 +36,7 @@ router = APIRouter(prefix="/v1", tags=["clips"])
             errors.Forbidden,
             errors.ClipNotFound,
             errors.ContentGone,
+            errors.ErasureBegun,
             errors.LogPartNotFound,
             errors.LogForked,
             errors.StoredBytesLost,
@@ -60,6 +62,17 @@ async def get_pack(
     principal.require_any(DISCLOSURES_WRITE, HOLDS_WRITE)
     telemetry.add_fields(clip_id=str(clip_id))
     clip = await get_visible_clip(clip_id, principal, pool=opened.pool)
+    await hold_for_purpose(
+        clip_id,
+        purpose,
+        Actor.of(principal),
+        pool=opened.pool,
+        vault=opened.vault,
+        now=opened.now,
+        rules=opened.retention,
+        locks_objects=opened.locks_objects,
+        request_id=telemetry.request_id(),
+    )
     access = Happening(
         "export.created",
         Actor.of(principal),

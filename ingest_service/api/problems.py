@@ -66,6 +66,10 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.DeadLetterNotFound: _STOP_404,
     errors.StationKeyNotFound: _STOP_404,
     errors.NotYetKnown: _STOP_404,
+    errors.HoldNotFound: _STOP_404,
+    errors.PolicyNotFound: _STOP_404,
+    errors.HaltNotFound: _STOP_404,
+    errors.CertificateNotFound: _STOP_404,
     errors.UploadGone: HttpRow(410, "fix"),
     errors.ContentGone: HttpRow(410, "stop"),
     # the request does not fit the state
@@ -84,6 +88,13 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.BatchKeyReused: _FIX_409,
     errors.StationConflict: HttpRow(409, "stop"),
     errors.StationKeyConflict: HttpRow(409, "stop"),
+    errors.ErasureBegun: HttpRow(409, "stop"),
+    errors.NothingToRestore: HttpRow(409, "stop"),
+    errors.HoldReleased: HttpRow(409, "stop"),
+    errors.PreviewOutdated: _FIX_409,
+    errors.PolicyConflict: _FIX_409,
+    errors.AnotherPersonNeeded: HttpRow(403, "stop"),
+    errors.HoldTooWide: HttpRow(422, "fix"),
     errors.TerminationRefused: HttpRow(403, "stop"),
     errors.AppendToFinal: HttpRow(403, "stop"),
     errors.PartialUnusable: _FIX_400,
@@ -116,6 +127,7 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     # later
     errors.Unavailable: _RETRY_503,
     errors.VaultUnavailable: _RETRY_503,
+    errors.ObjectLocked: _RETRY_503,
     errors.LedgerUnavailable: _RETRY_503,
     # These two know when there will be room.
     errors.LedgerBusy: _RETRY_503,

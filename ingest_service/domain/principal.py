@@ -14,6 +14,7 @@ CONTENT_READ: Final = "content:read"
 EVENTS_READ: Final = "events:read"
 ASSERTIONS_WRITE: Final = "assertions:write"
 HOLDS_WRITE: Final = "holds:write"
+RETENTION_WRITE: Final = "retention:write"
 DISCLOSURES_WRITE: Final = "disclosures:write"
 AUDIT_READ: Final = "audit:read"
 WEBHOOKS_WRITE: Final = "webhooks:write"
@@ -23,7 +24,10 @@ OPERATE: Final = "operate"
 ROLE_SCOPES: Final[dict[str, tuple[str, ...]]] = {
     "station": (UPLOAD,),
     "reader": (CLIPS_READ, CONTENT_READ, EVENTS_READ),
-    "custodian": (CLIPS_READ, CONTENT_READ, EVENTS_READ, ASSERTIONS_WRITE, HOLDS_WRITE),
+    "custodian": (
+        *(CLIPS_READ, CONTENT_READ, EVENTS_READ, ASSERTIONS_WRITE, HOLDS_WRITE),
+        RETENTION_WRITE,
+    ),
     "discloser": (CLIPS_READ, CONTENT_READ, EVENTS_READ, DISCLOSURES_WRITE),
     "auditor": (CLIPS_READ, EVENTS_READ, AUDIT_READ),
     "operator": (OPERATE, CLIPS_READ, EVENTS_READ, WEBHOOKS_WRITE),

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -16,12 +16,15 @@ from ingest_service.domain.note import (
     parse_verifier_key,
     verify_signature,
 )
+from schemas.certificate import ErasedFacts
 from schemas.receipt import Receipt, SecuredFacts
 
 SECURED_TYPE: Final = "clip.secured"
+ERASED_TYPE: Final = "erase.executed"
 
 # Separates receipts from whatever else the same key signs: no checkpoint is ever a receipt.
 _PREFIX: Final = b"ingest release receipt v1\n"
+_CERTIFICATE_PREFIX: Final = b"ingest erasure certificate v1\n"
 
 
 class ReceiptInvalid(ValueError):
@@ -35,6 +38,11 @@ class ReceiptInvalid(ValueError):
 def signed_message(leaf: bytes) -> bytes:
     """Return the exact bytes that the signature beside a proof covers."""
     return _PREFIX + leaf
+
+
+def certified_message(leaf: bytes) -> bytes:
+    """Return the exact bytes that the signature of an erasure certificate covers."""
+    return _CERTIFICATE_PREFIX + leaf
 
 
 def make_receipt(
@@ -75,6 +83,27 @@ def verify_receipt(
             cosignatures, or a statement of something else.
     """
     leaf = receipt.leaf.encode("utf-8", "surrogatepass")
+    _verify_signed(receipt, signed_message(leaf), verifier_key, witnesses)
+    return read_secured_facts(leaf)
+
+
+def verify_certificate(
+    certificate: Receipt, verifier_key: str, witnesses: WitnessPolicy = NO_WITNESSES
+) -> ErasedFacts:
+    """Check an erasure certificate under a pinned verifier key and return what it proves.
+
+    Raises:
+        ReceiptInvalid: as `verify_receipt`.
+    """
+    leaf = certificate.leaf.encode("utf-8", "surrogatepass")
+    _verify_signed(certificate, certified_message(leaf), verifier_key, witnesses)
+    return read_erased_facts(leaf)
+
+
+def _verify_signed(
+    receipt: Receipt, message_bytes: bytes, verifier_key: str, witnesses: WitnessPolicy
+) -> None:
+    leaf = receipt.leaf.encode("utf-8", "surrogatepass")
     try:
         signature = base64.b64decode(receipt.signature, validate=True)
     except ValueError as error:  # not base64, or not even ASCII
@@ -85,14 +114,13 @@ def verify_receipt(
         if (receipt.key_name, receipt.key_id) != (key.name, key.key_id):
             message = f"signed by {receipt.key_name}+{receipt.key_id}, which is not the pinned key"
             raise ReceiptInvalid(message)
-        verify_signature(key, signed_message(leaf), signature)
+        verify_signature(key, message_bytes, signature)
     except NoteInvalid as error:
         raise ReceiptInvalid(str(error)) from error
     proof = verify_logged(leaf, receipt.proof, key, witnesses)
     if proof.index != receipt.log_index:
         message = f"the proof is of index {proof.index}, not {receipt.log_index}"
         raise ReceiptInvalid(message)
-    return read_secured_facts(leaf)
 
 
 def verify_logged(
@@ -119,14 +147,7 @@ def read_secured_facts(leaf: bytes) -> SecuredFacts:
     Raises:
         ReceiptInvalid: the leaf is no `clip.secured` event, or the read-back found other bytes.
     """
-    try:
-        event = json.loads(leaf)
-    except (ValueError, RecursionError) as error:
-        message = "the leaf is not JSON"
-        raise ReceiptInvalid(message) from error
-    if not isinstance(event, dict) or event.get("type") != SECURED_TYPE:
-        message = f"the leaf is not a {SECURED_TYPE} event"
-        raise ReceiptInvalid(message)
+    event = _read_event(leaf, SECURED_TYPE)
     try:
         facts = SecuredFacts.model_validate(event.get("facts"))
     except ValidationError as error:
@@ -139,3 +160,33 @@ def read_secured_facts(leaf: bytes) -> SecuredFacts:
         message = "the bytes read back from storage are not the bytes received"
         raise ReceiptInvalid(message)
     return facts
+
+
+def read_erased_facts(leaf: bytes) -> ErasedFacts:
+    """Read the facts of a leaf that was verified.
+
+    Raises:
+        ReceiptInvalid: the leaf is no `erase.executed` event.
+    """
+    event = _read_event(leaf, ERASED_TYPE)
+    try:
+        facts = ErasedFacts.model_validate(event.get("facts"))
+    except ValidationError as error:
+        message = "the leaf does not hold the facts of an erased clip"
+        raise ReceiptInvalid(message) from error
+    if event.get("clip_id", str(facts.clip_id)) != str(facts.clip_id):
+        message = "the leaf names two clips"
+        raise ReceiptInvalid(message)
+    return facts
+
+
+def _read_event(leaf: bytes, event_type: str) -> dict[str, Any]:
+    try:
+        event = json.loads(leaf)
+    except (ValueError, RecursionError) as error:
+        message = "the leaf is not JSON"
+        raise ReceiptInvalid(message) from error
+    if not isinstance(event, dict) or event.get("type") != event_type:
+        message = f"the leaf is not a {event_type} event"
+        raise ReceiptInvalid(message)
+    return event

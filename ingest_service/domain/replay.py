@@ -27,6 +27,8 @@ CHECKED_MEMBERS: Final = (
     "manifest_sha256",
     "last_fixity_at",
     "last_fixity_result",
+    "is_held",
+    "erase_due_at",
 )
 
 
@@ -137,6 +139,7 @@ def _announced(members: dict[str, Any], leaf: dict[str, Any], facts: dict[str, A
         members[name] = facts.get(name)
     members |= {
         "state": "receiving",
+        "is_held": False,
         "station_id": leaf["actor"]["id"],
         "announced_at": _time_of(leaf),
         "sha256_device": _read_digest(facts, "sha256_device"),
@@ -212,6 +215,7 @@ def _restored(members: dict[str, Any], _leaf: dict[str, Any], facts: dict[str, A
         for name in ("announced_at", "sealed_at"):
             members[name] = None if facts[name] is None else datetime.fromisoformat(facts[name])
     members["state"] = facts["state"]
+    members.setdefault("is_held", False)
 
 
 _CONVERTED: Final = frozenset(
@@ -227,6 +231,77 @@ def _ended(members: dict[str, Any], _leaf: dict[str, Any], _facts: dict[str, Any
     members["state"] = "expired"
 
 
+def _changed(members: dict[str, Any], leaf: dict[str, Any], facts: dict[str, Any]) -> None:
+    """A code was asserted that decides when the clip is erased; others wait for their replay."""
+    if "value" in facts:
+        members[leaf["type"].removesuffix(".changed")] = facts["value"]
+
+
+def _hold_placed(members: dict[str, Any], leaf: dict[str, Any], facts: dict[str, Any]) -> None:
+    hold = facts | {
+        "placed_by": leaf["actor"]["id"],
+        "placed_at": _time_of(leaf),
+        "released_at": None,
+    }
+    members["holds"] = members.get("holds", {}) | {facts["hold_id"]: hold}
+    members["is_held"] = True
+
+
+def _hold_released(members: dict[str, Any], leaf: dict[str, Any], facts: dict[str, Any]) -> None:
+    placed: dict[str, Any] = members.get("holds", {})
+    released = {
+        "released_at": _time_of(leaf),
+        "released_by": leaf["actor"]["id"],
+        "released_authority": facts["authority"],
+    }
+    if facts["hold_id"] in placed:
+        placed = placed | {facts["hold_id"]: placed[facts["hold_id"]] | released}
+    members["holds"] = placed
+    members["is_held"] = any(hold["released_at"] is None for hold in placed.values())
+
+
+def _computed(members: dict[str, Any], _leaf: dict[str, Any], facts: dict[str, Any]) -> None:
+    due = facts["erase_due_at"]
+    members["erase_due_at"] = None if due is None else datetime.fromisoformat(due)
+    members["retention"] = facts
+
+
+def _erase_scheduled(members: dict[str, Any], leaf: dict[str, Any], facts: dict[str, Any]) -> None:
+    members["state"] = "erase_pending"
+    members["erasure"] = {
+        "phase": "notice",
+        "due_at": datetime.fromisoformat(facts["due_at"]),
+        "scheduled_at": _time_of(leaf),
+        "erase_after": datetime.fromisoformat(facts["erase_after"]),
+        "intended_at": None,
+        "executed_at": None,
+    }
+
+
+def _erase_intended(members: dict[str, Any], leaf: dict[str, Any], _facts: dict[str, Any]) -> None:
+    step = {"phase": "intended", "intended_at": _time_of(leaf)}
+    members["erasure"] = members.get("erasure", {}) | step
+
+
+def _erase_blocked(members: dict[str, Any], _leaf: dict[str, Any], _facts: dict[str, Any]) -> None:
+    step = {"phase": "notice", "intended_at": None}
+    members["erasure"] = members.get("erasure", {}) | step
+
+
+def _erase_restored(members: dict[str, Any], leaf: dict[str, Any], facts: dict[str, Any]) -> None:
+    members["state"] = "secured"
+    members["erasure"] = None
+    if "authority" in facts:
+        # By hand: a hold, or another date, moves nothing by itself.
+        members["restored_at"] = _time_of(leaf)
+
+
+def _erased(members: dict[str, Any], leaf: dict[str, Any], _facts: dict[str, Any]) -> None:
+    members["state"] = "erased"
+    step = {"phase": "executed", "executed_at": _time_of(leaf)}
+    members["erasure"] = members.get("erasure", {}) | step
+
+
 _FOLDS: Final[dict[str, Callable[[dict[str, Any], dict[str, Any], dict[str, Any]], None]]] = {
     "clip.announced": _announced,
     "upload.resumed": _resumed,
@@ -240,6 +315,16 @@ _FOLDS: Final[dict[str, Callable[[dict[str, Any], dict[str, Any], dict[str, Any]
     "upload.terminated": _ended,
     "clip.restored": _restored,
     "fixity.checked": _checked,
+    "category.changed": _changed,
+    "evidential_state.changed": _changed,
+    "hold.placed": _hold_placed,
+    "hold.released": _hold_released,
+    "retention.computed": _computed,
+    "erase.scheduled": _erase_scheduled,
+    "erase.intended": _erase_intended,
+    "erase.blocked": _erase_blocked,
+    "erase.restored": _erase_restored,
+    "erase.executed": _erased,
 }
 
 

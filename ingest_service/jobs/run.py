@@ -10,8 +10,10 @@ import structlog
 
 from ingest_service.jobs.beat import beat_once
 from ingest_service.jobs.check_fixity import check_next_fixity
+from ingest_service.jobs.compute_retention import compute_retention
 from ingest_service.jobs.count_completeness import count_completeness, measure_at_risk
 from ingest_service.jobs.deliver_webhooks import deliver_webhooks, measure_lag
+from ingest_service.jobs.enforce_retention import enforce_retention, sync_holds
 from ingest_service.jobs.every import repeat
 from ingest_service.jobs.expire_uploads import expire_uploads
 from ingest_service.jobs.finish_uploads import finish_uploads
@@ -56,6 +58,9 @@ async def run_until(opened: Resources, stop: asyncio.Event) -> None:
         "measure_at_risk": (measure_at_risk, _A_MINUTE_S),
         "measure_webhooks": (measure_lag, pause_s * _SLOW),
         "check_fixity": (check_next_fixity, pause_s * _SLOW),
+        "compute_retention": (compute_retention, pause_s * _SLOW),
+        "enforce_retention": (enforce_retention, pause_s * _SLOW),
+        "sync_holds": (sync_holds, pause_s * _SLOW),
     }
     tasks = [
         asyncio.create_task(repeat(name, partial(run_once, opened), interval_s=interval_s))

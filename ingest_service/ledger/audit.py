@@ -114,7 +114,7 @@ LIST_CHAINS: Final = """
     WITH batch AS (
         SELECT clip_id, state, size_bytes, sha256, sha256_readback, sha256_device, bucket,
                object_key, object_version, secured_at, released_at, manifest_sha256, event_count,
-               last_leaf_hash, last_fixity_at, last_fixity_result
+               last_leaf_hash, last_fixity_at, last_fixity_result, is_held, erase_due_at
           FROM clips
          WHERE clip_id > $1
       ORDER BY clip_id
@@ -122,8 +122,8 @@ LIST_CHAINS: Final = """
     )
     SELECT batch.clip_id, state, size_bytes, sha256, sha256_readback, sha256_device, bucket,
            object_key, object_version, secured_at, released_at, manifest_sha256, event_count,
-           last_leaf_hash, last_fixity_at, last_fixity_result, event_id, clip_seq, type,
-           recorded_at, actor_kind, actor_id, device_serial, leaf, leaf_hash
+           last_leaf_hash, last_fixity_at, last_fixity_result, is_held, erase_due_at, event_id,
+           clip_seq, type, recorded_at, actor_kind, actor_id, device_serial, leaf, leaf_hash
       FROM batch
  LEFT JOIN custody_events AS event ON event.clip_id = batch.clip_id
   ORDER BY batch.clip_id, clip_seq
@@ -144,6 +144,8 @@ _CLIP_MEMBERS: Final = (
     "last_leaf_hash",
     "last_fixity_at",
     "last_fixity_result",
+    "is_held",
+    "erase_due_at",
 )
 
 

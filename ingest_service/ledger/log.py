@@ -436,6 +436,25 @@ class PlacedLeaf:
     leaf_index: int | None
 
 
+FIND_CLIP_LEAF: Final = """
+    SELECT event.leaf, placed.leaf_index
+      FROM custody_events AS event
+ LEFT JOIN log_leaves AS placed USING (event_id)
+     WHERE event.clip_id = $1
+       AND event.type = $2
+  ORDER BY event.clip_seq DESC
+     LIMIT 1
+"""
+
+
+async def find_clip_leaf(
+    connection: Connection, clip_id: UUID, event_type: str
+) -> PlacedLeaf | None:
+    """Return the newest leaf of a type in a clip's chain; None when there is none."""
+    row = await connection.fetchrow(FIND_CLIP_LEAF, clip_id, event_type)
+    return None if row is None else PlacedLeaf(**row)
+
+
 LIST_LEAVES: Final = """
     SELECT event.event_id, event.clip_id, event.clip_seq, event.type, event.recorded_at,
            event.actor_kind, event.actor_id, event.device_serial, event.leaf, event.leaf_hash

@@ -189,10 +189,11 @@ RESTORE_CLIP: Final = """
         started_at_corrected, announced_at, sealed_at, secured_at, released_at, officer_id,
         incident_id, crime_ref, category, evidential_state, title, sha256, sha256_readback,
         quarantine_reason, bucket, object_key, object_version, manifest, event_count,
-        last_leaf_hash, manifest_sha256, last_fixity_at, last_fixity_result)
+        last_leaf_hash, manifest_sha256, last_fixity_at, last_fixity_result, is_held,
+        erase_due_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
             $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36,
-            $37, $38, $39, $40, $41, $42, $43)
+            $37, $38, $39, $40, $41, $42, $43, $44, $45)
     ON CONFLICT (clip_id) DO UPDATE SET
         state = EXCLUDED.state,
         upload_id = EXCLUDED.upload_id,
@@ -230,7 +231,9 @@ RESTORE_CLIP: Final = """
         last_leaf_hash = EXCLUDED.last_leaf_hash,
         manifest_sha256 = EXCLUDED.manifest_sha256,
         last_fixity_at = EXCLUDED.last_fixity_at,
-        last_fixity_result = EXCLUDED.last_fixity_result
+        last_fixity_result = EXCLUDED.last_fixity_result,
+        is_held = EXCLUDED.is_held,
+        erase_due_at = EXCLUDED.erase_due_at
 """
 _RESTORED: Final = (
     *("clip_id", "state", "upload_id", "device_serial", "recording_id", "segment_no"),
@@ -241,6 +244,7 @@ _RESTORED: Final = (
     *("category", "evidential_state", "title", "sha256", "sha256_readback"),
     *("quarantine_reason", "bucket", "object_key", "object_version", "manifest", "event_count"),
     *("last_leaf_hash", "manifest_sha256", "last_fixity_at", "last_fixity_result"),
+    *("is_held", "erase_due_at"),
 )
 # An upload of its own for each: receipts, and cameras that come back, ask for it.
 RESTORE_UPLOAD: Final = """
@@ -274,4 +278,93 @@ def _describe_upload(members: dict[str, Any]) -> tuple[object, ...]:
         parts.get("part_bytes", _PART_BYTES),
         members["size_bytes"] if is_finished else 0,
         members["announced_at"],
+    )
+
+
+RESTORE_HOLD: Final = """
+    INSERT INTO holds (
+        hold_id, clip_id, kind, authority, reason, placed_by, placed_at, review_at, group_id,
+        released_at, released_by, released_authority)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+"""
+RESTORE_ERASURE: Final = """
+    INSERT INTO erasures (
+        clip_id, phase, due_at, scheduled_at, erase_after, try_after, intended_at, executed_at)
+    VALUES ($1, $2, $3, $4, $5, $5, $6, $7)
+"""
+# Enough to go on from: it is computed again before anything is done.
+RESTORE_RETENTION: Final = """
+    INSERT INTO retention (
+        clip_id, policy, basis, basis_at, reason, erase_due_at, due_at, is_unclassified,
+        size_bytes, computed_at, restored_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now(), $10)
+"""
+
+
+async def restore_lives(connection: Connection, members: Sequence[dict[str, Any]]) -> None:
+    """Write holds, dates and erasures as the chains of these clips tell them."""
+    await connection.executemany(
+        RESTORE_HOLD,
+        [
+            _describe_hold(each["clip_id"], hold)
+            for each in members
+            for hold in each.get("holds", {}).values()
+        ],
+    )
+    await connection.executemany(
+        RESTORE_ERASURE,
+        [
+            (
+                each["clip_id"],
+                *(
+                    each["erasure"].get(name)
+                    for name in (
+                        *("phase", "due_at", "scheduled_at", "erase_after"),
+                        *("intended_at", "executed_at"),
+                    )
+                ),
+            )
+            for each in members
+            if each.get("erasure")
+        ],
+    )
+    await connection.executemany(
+        RESTORE_RETENTION,
+        [_describe_retention(each) for each in members if each.get("retention")],
+    )
+
+
+def _describe_hold(clip_id: UUID, hold: dict[str, Any]) -> tuple[object, ...]:
+    review_at, group_id = hold.get("review_at"), hold.get("group_id")
+    return (
+        UUID(hold["hold_id"]),
+        clip_id,
+        hold["kind"],
+        hold["authority"],
+        # The log has its hash only.
+        f"lost with the ledger; SHA-256 after the hold's id: {hold.get('reason_sha256')}",
+        hold["placed_by"],
+        hold["placed_at"],
+        None if review_at is None else datetime.fromisoformat(review_at),
+        None if group_id is None else UUID(group_id),
+        hold["released_at"],
+        hold.get("released_by"),
+        hold.get("released_authority"),
+    )
+
+
+def _describe_retention(members: dict[str, Any]) -> tuple[object, ...]:
+    facts = members["retention"]
+    is_waiting = members["state"] == "secured" and not members["is_held"]
+    return (
+        members["clip_id"],
+        facts["policy"],
+        facts["basis"],
+        datetime.fromisoformat(facts["basis_at"]),
+        facts["reason"],
+        members["erase_due_at"],
+        members["erase_due_at"] if is_waiting else None,
+        facts["evidential_state"] == "unclassified",
+        members["size_bytes"] or 0,
+        members.get("restored_at"),
     )

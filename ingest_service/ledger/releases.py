@@ -73,7 +73,7 @@ RELEASE_CLIP: Final = """
                last_leaf_hash = (($4::custody_link[])[cardinality($4::custody_link[])]).leaf_hash
          WHERE clip_id = $1
            AND event_count = $2
-           AND state = 'secured'
+           AND state IN ('secured', 'erase_pending', 'erased')
            AND released_at IS NULL
      RETURNING clip_id
     )

@@ -177,8 +177,11 @@ class Vault(Protocol):
     async def delete(self, key: str, version: str | None) -> None:
         """Delete one version of an object (the object where there are no versions).
 
-        Deleting what is not there is fine; what is retained or held is refused, with
-        VaultUnavailable.
+        Deleting what is not there is fine.
+
+        Raises:
+            ObjectLocked: the store refuses, as it does where a version is retained or held; it is
+                not deleted.
         """
         ...
 

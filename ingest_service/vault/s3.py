@@ -24,7 +24,13 @@ from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
 from ingest_service.domain.retention import LockMode
-from ingest_service.errors import ChunkCorrupted, StoredBytesLost, VaultFull, VaultUnavailable
+from ingest_service.errors import (
+    ChunkCorrupted,
+    ObjectLocked,
+    StoredBytesLost,
+    VaultFull,
+    VaultUnavailable,
+)
 from ingest_service.vault import Body, StoreAbilities, StoredObject, StoredPart
 from ingest_service.vault.connections import StoreConnections
 from ingest_service.vault.failures import KeyTaken, StoreFailed, status_of, translating
@@ -43,6 +49,8 @@ FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 5.0
 PROBE_AGAIN_AFTER_S: Final = 10.0
 _STATUS_ABSENT: Final = frozenset({404, 405})
+# What a store says that will not delete a version, however often it is asked.
+_REFUSED: Final = "403 "
 # No configuration, or not a thing that this store knows of.
 _STATUS_NO_LOCK: Final = frozenset({400, 404, 405, 501})
 # Goes with every multipart upload, and so with the object that it becomes.
@@ -273,8 +281,13 @@ class S3Vault:
         """Delete one version; see `Vault.delete`."""
 
         async def send() -> None:
-            with translating():
-                await self._client.delete_object(**self._name(key, version))
+            try:
+                with translating():
+                    await self._client.delete_object(**self._name(key, version))
+            except StoreFailed as error:
+                if error.reason.startswith(_REFUSED):
+                    raise ObjectLocked(error.reason) from error
+                raise
 
         try:
             await self._retrying(send)

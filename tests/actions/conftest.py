@@ -8,6 +8,7 @@ import pytest
 from ingest_service.dev.postgres import EmbeddedPostgres
 from ingest_service.ledger.connection import Pool, open_pool
 from tests.actions.engine import Process, describe_recording, make_footage, register_docks
+from tests.actions.life import Life
 from tests.fakes import MemoryVault
 
 
@@ -32,6 +33,13 @@ async def ledger(engine_dsn: str) -> AsyncIterator[Pool]:
 @pytest.fixture
 def vault():
     return MemoryVault(part_bytes_min=1)
+
+
+@pytest.fixture
+async def life(pool, vault):
+    """A ledger of its own, in which months can pass."""
+    await register_docks(pool)
+    return Life(pool, vault)
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ async def test_everything_there_is_ready(pool, readiness):
         ("worker", "ok"),
         ("custody_log", "ok"),
         ("object_lock", "ok"),
+        ("erasing", "ok"),
     ]
 
 
@@ -112,6 +113,7 @@ async def test_without_a_database_all_that_needs_it_fails_and_nothing_else(
         "migrations",
         "worker",
         "custody_log",
+        "erasing",
     }
 
 

@@ -117,7 +117,7 @@ async def test_a_database_that_is_gone_is_named(served, working, stranger, postg
         again = await checks_of(stranger)
 
     assert status == 503
-    assert set(wrong) == {"database", "migrations", "worker"}
+    assert set(wrong) == {"database", "migrations", "worker", "erasing"}
     assert not any("127.0.0.1" in detail or str(port) in detail for detail in wrong.values())
     assert alive.status_code == 200
     assert refused.status_code == 401

@@ -1,0 +1,231 @@
+"""Compute when clips are to be erased: after they were secured, and whenever that may change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from ingest_service.domain.clock import Clock
+from ingest_service.domain.custody import (
+    Actor,
+    Happening,
+    chain_events,
+    format_time,
+)
+from ingest_service.domain.retention import (
+    Decision,
+    LivingClip,
+    Policy,
+    RetentionRules,
+    decide,
+    is_changed,
+    list_in_force,
+)
+from ingest_service.ledger import erasures, retention
+from ingest_service.ledger.connection import Connection, Pool, writing
+from ingest_service.ledger.lifecycle import Advance, advance_clips, lock_clips
+from ingest_service.ledger.retention import Computed, Progress
+
+# What may give a clip another date.
+TOUCHING: Final = (
+    "clip.secured",
+    "clip.restored",
+    "quarantine.resolved",
+    "category.changed",
+    "evidential_state.changed",
+    "metadata.asserted",
+    "metadata.corrected",
+)
+EVENTS_MAX: Final = 2000
+CLIPS_MAX: Final = 500
+_BEFORE_ALL: Final = UUID(int=0)
+_COMPUTED_STATES: Final = frozenset({"secured", "erase_pending"})
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """A locked clip after its date was computed again."""
+
+    clip: LivingClip
+    decision: Decision
+
+
+async def compute_next(*, pool: Pool, rules: RetentionRules, now: Clock) -> int:
+    """Compute a batch; return how many events and clips were looked at.
+
+    First those that the log says were secured or changed; then, after a change of the policies,
+    all others.
+
+    Raises:
+        LedgerUnavailable: nothing was recorded; the next pass begins where this one did.
+    """
+    async with writing(pool) as connection:
+        progress = await retention.lock_progress(connection)
+        if progress is None:
+            return 0
+        moment = now()
+        policies = list_in_force(await retention.list_policies(connection), moment)
+        names = ",".join(policy.name for policy in policies)
+        if progress.swept_policies != names:
+            progress = Progress(progress.log_index, names, _BEFORE_ALL)
+        next_index, touched = await retention.list_touched(
+            connection, progress.log_index, TOUCHING, limit=EVENTS_MAX
+        )
+        swept: list[UUID] = []
+        sweep_after = progress.sweep_after
+        if next_index == progress.log_index and sweep_after is not None:
+            swept = await retention.list_computed_after(connection, sweep_after, limit=CLIPS_MAX)
+            sweep_after = swept[-1] if swept else None
+        for start in range(0, len(touched), CLIPS_MAX):
+            await compute_clips(
+                connection, touched[start : start + CLIPS_MAX], policies, rules, moment
+            )
+        await compute_clips(connection, swept, policies, rules, moment)
+        await retention.set_progress(
+            connection, Progress(next_index, progress.swept_policies, sweep_after)
+        )
+        return next_index - progress.log_index + len(swept)
+
+
+async def compute_clips(
+    connection: Connection,
+    clip_ids: Sequence[UUID],
+    policies: Sequence[Policy],
+    rules: RetentionRules,
+    moment: datetime,
+) -> list[Recomputed]:
+    """Lock clips, compute their dates and record what has changed; return those that may be erased.
+
+    policies  those in force
+
+    Run inside `writing`. A clip that is about to be erased and has got a later date, or none, is
+    restored. Of one whose deletion is intended nothing changes any more.
+    """
+    if not clip_ids:
+        return []
+    living = [
+        clip
+        for clip in await lock_clips(connection, clip_ids)
+        if clip.state in _COMPUTED_STATES and clip.phase in (None, "notice")
+    ]
+    advances: list[Advance] = []
+    computed: list[Computed] = []
+    cancelled: list[UUID] = []
+    after: list[Recomputed] = []
+    for clip in living:
+        decision = decide(clip, policies, floor=rules.floor)
+        is_restored = clip.phase == "notice" and not is_due(decision, moment)
+        if not (is_restored or is_changed(clip, decision)):
+            after.append(Recomputed(clip, decision))
+            continue
+        advance, record = _record_decision(clip, decision, rules, moment, is_restored=is_restored)
+        advances.append(advance)
+        computed.append(record)
+        if is_restored:
+            cancelled.append(clip.clip_id)
+        after.append(Recomputed(_advanced(clip, advance, record), decision))
+    if advances:
+        await advance_clips(connection, advances)
+        await retention.record_retention(connection, computed, moment)
+        await erasures.cancel_notices(connection, cancelled)
+    return after
+
+
+def is_due(decision: Decision, moment: datetime) -> bool:
+    """Tell whether a clip's date has come."""
+    return decision.erase_due_at is not None and decision.erase_due_at <= moment
+
+
+def find_due_at(
+    erase_due_at: datetime | None,
+    rules: RetentionRules,
+    *,
+    is_held: bool,
+    is_under_way: bool,
+    warned_at: datetime | None,
+) -> datetime | None:
+    """Return when something is to be done about a clip; None: held, kept, or under way."""
+    if erase_due_at is None or is_held or is_under_way:
+        return None
+    return erase_due_at if warned_at is None else max(erase_due_at, warned_at + rules.warning)
+
+
+def describe_decision(clip: LivingClip, decision: Decision) -> dict[str, Any]:
+    """Return a decision as facts of an event: what it was made from, and what won."""
+    return {
+        "erase_due_at": _format(decision.erase_due_at),
+        "policy": decision.policy,
+        "reason": decision.reason,
+        "basis": decision.basis,
+        "basis_at": format_time(decision.basis_at),
+        "basis_reason": decision.basis_reason,
+        "category": clip.category,
+        "evidential_state": clip.evidential_state,
+        "secured_at": _format(clip.secured_at),
+    }
+
+
+def _record_decision(
+    clip: LivingClip,
+    decision: Decision,
+    rules: RetentionRules,
+    moment: datetime,
+    *,
+    is_restored: bool,
+) -> tuple[Advance, Computed]:
+    actor = Actor("policy", decision.policy or "none")
+    before = {"before": _format(clip.erase_due_at)}
+    happenings = [
+        Happening("retention.computed", actor, describe_decision(clip, decision) | before)
+    ]
+    if is_restored:
+        happenings.append(Happening("erase.restored", actor, reason="its date was computed again"))
+    events = chain_events(clip.head, happenings, now=moment, device_serial=clip.device_serial)
+    is_same_date = clip.erase_due_at == decision.erase_due_at
+    is_unclassified = clip.evidential_state == "unclassified"
+    # Told once for each date.
+    warned_at = clip.warned_at if is_same_date and is_unclassified else None
+    is_under_way = clip.phase is not None and not is_restored
+    state = "secured" if is_restored else clip.state
+    due_at = find_due_at(
+        decision.erase_due_at,
+        rules,
+        is_held=clip.is_held,
+        is_under_way=is_under_way,
+        warned_at=warned_at,
+    )
+    advance = Advance(clip, events, state, clip.is_held, decision.erase_due_at)
+    record = Computed(
+        clip.clip_id,
+        decision,
+        due_at,
+        is_unclassified,
+        warned_at,
+        clip.restored_at,
+        clip.size_bytes or 0,
+    )
+    return advance, record
+
+
+def _advanced(clip: LivingClip, advance: Advance, computed: Computed) -> LivingClip:
+    decision = computed.decision
+    return replace(
+        clip,
+        state=advance.state,
+        erase_due_at=advance.erase_due_at,
+        event_count=clip.event_count + len(advance.events),
+        last_leaf_hash=advance.events[-1].leaf_hash,
+        policy=decision.policy,
+        basis=decision.basis,
+        basis_at=decision.basis_at,
+        reason=decision.reason,
+        is_unclassified=computed.is_unclassified,
+        warned_at=computed.warned_at,
+        due_at=computed.due_at,
+        phase=None if advance.state == "secured" else clip.phase,
+    )
+
+
+def _format(moment: datetime | None) -> str | None:
+    return None if moment is None else format_time(moment)

@@ -1,0 +1,339 @@
+"""Holds in Postgres: placed once, released once; and what of them the store has to follow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from ingest_service.domain.holds import Hold
+from ingest_service.ledger.connection import Connection
+from ingest_service.ledger.queries import ClipFilter
+
+INSERT_HOLD: Final = """
+    INSERT INTO holds (
+        hold_id, clip_id, kind, authority, reason, placed_by, placed_at, review_at, group_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+
+
+async def insert_holds(connection: Connection, holds: Sequence[Hold]) -> None:
+    """Record holds on locked clips."""
+    await connection.executemany(
+        INSERT_HOLD,
+        [
+            (
+                hold.hold_id,
+                hold.clip_id,
+                hold.kind,
+                hold.authority,
+                hold.reason,
+                hold.placed_by,
+                hold.placed_at,
+                hold.review_at,
+                hold.group_id,
+            )
+            for hold in holds
+        ],
+    )
+
+
+FIND_HOLD: Final = """
+    SELECT hold_id, clip_id, kind, authority, reason, placed_by, placed_at, review_at, group_id,
+           released_at, released_by, released_authority
+      FROM holds
+     WHERE hold_id = $1
+"""
+
+
+async def find_hold(connection: Connection, hold_id: UUID) -> Hold | None:
+    """Return one hold."""
+    row = await connection.fetchrow(FIND_HOLD, hold_id)
+    return None if row is None else Hold(**row)
+
+
+LIST_HOLDS: Final = """
+    SELECT hold_id, clip_id, kind, authority, reason, placed_by, placed_at, review_at, group_id,
+           released_at, released_by, released_authority
+      FROM holds
+     WHERE clip_id = $1
+  ORDER BY placed_at, hold_id
+"""
+
+
+async def list_holds(connection: Connection, clip_id: UUID) -> list[Hold]:
+    """Return a clip's holds, released ones too; oldest first."""
+    return [Hold(**row) for row in await connection.fetch(LIST_HOLDS, clip_id)]
+
+
+LIST_HELD: Final = """
+    SELECT DISTINCT clip_id
+      FROM holds
+     WHERE clip_id = ANY ($1::uuid[])
+       AND released_at IS NULL
+"""
+
+
+async def list_held(connection: Connection, clip_ids: Sequence[UUID]) -> set[UUID]:
+    """Return which of these clips have a hold that stands."""
+    return {row["clip_id"] for row in await connection.fetch(LIST_HELD, clip_ids)}
+
+
+RELEASE_HOLD: Final = """
+    UPDATE holds
+       SET released_at = $2, released_by = $3, released_authority = $4
+     WHERE hold_id = $1
+       AND released_at IS NULL
+"""
+
+
+async def release_hold(
+    connection: Connection,
+    hold_id: UUID,
+    *,
+    released_at: datetime,
+    released_by: str,
+    authority: str,
+) -> None:
+    """Record that a hold of a locked clip has ended."""
+    await connection.execute(RELEASE_HOLD, hold_id, released_at, released_by, authority)
+
+
+# --- the store -------------------------------------------------------------------------------
+
+MARK_SYNC: Final = """
+    INSERT INTO legal_hold_syncs (clip_id, due_at, mark)
+    SELECT clip_id, $2, gen_random_uuid()
+      FROM unnest($1::uuid[]) AS clip_id
+    ON CONFLICT (clip_id) DO UPDATE SET due_at = EXCLUDED.due_at, mark = EXCLUDED.mark
+"""
+
+
+async def mark_sync(connection: Connection, clip_ids: Sequence[UUID], due_at: datetime) -> None:
+    """Have the legal holds of these clips made what the ledger says, from then on."""
+    await connection.execute(MARK_SYNC, clip_ids, due_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """A clip whose legal hold is to be looked at; mark tells whether somebody came meanwhile."""
+
+    clip_id: UUID
+    mark: UUID
+    state: str
+    is_held: bool
+    object_key: str | None
+    object_version: str | None
+
+
+LIST_SYNCS: Final = """
+    SELECT clip_id, mark, state, is_held, object_key, object_version
+      FROM legal_hold_syncs
+      JOIN clips USING (clip_id)
+     WHERE due_at <= $1
+  ORDER BY due_at
+     LIMIT $2
+"""
+
+
+async def list_syncs(connection: Connection, now: datetime, *, limit: int) -> list[Sync]:
+    """Return the clips whose legal hold is to be looked at now."""
+    return [Sync(**row) for row in await connection.fetch(LIST_SYNCS, now, limit)]
+
+
+# Who placed or released a hold while the store was asked has set another mark: it is done again.
+END_SYNC: Final = """
+    DELETE FROM legal_hold_syncs
+     WHERE clip_id = $1
+       AND mark = $2
+       AND EXISTS (SELECT FROM clips WHERE clips.clip_id = $1 AND clips.is_held = $3)
+"""
+
+
+async def end_sync(connection: Connection, sync: Sync) -> None:
+    """Forget a clip whose legal hold is what the ledger says."""
+    await connection.execute(END_SYNC, sync.clip_id, sync.mark, sync.is_held)
+
+
+# --- bulk ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a dry run has counted, and how far the hold that followed it is.
+
+    asked       filter and order, as JSON; the second call must bring the same
+    group_id    of the holds
+    begun_at    when the first batch was placed; None: not yet
+    done_after  the clip that was last
+    """
+
+    token: str
+    asked: Mapping[str, Any]
+    made_by: str
+    made_at: datetime
+    expires_at: datetime
+    clip_count: int
+    total_bytes: int
+    group_id: UUID
+    begun_at: datetime | None = None
+    done_after: UUID | None = None
+    is_done: bool = False
+
+
+INSERT_PREVIEW: Final = """
+    INSERT INTO hold_previews (
+        token, asked, made_by, made_at, expires_at, clip_count, total_bytes, group_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+
+async def insert_preview(connection: Connection, preview: Preview) -> None:
+    """Record what a dry run has counted."""
+    await connection.execute(
+        INSERT_PREVIEW,
+        preview.token,
+        preview.asked,
+        preview.made_by,
+        preview.made_at,
+        preview.expires_at,
+        preview.clip_count,
+        preview.total_bytes,
+        preview.group_id,
+    )
+
+
+FIND_PREVIEW: Final = """
+    SELECT token, asked, made_by, made_at, expires_at, clip_count, total_bytes, group_id, begun_at,
+           done_after, is_done
+      FROM hold_previews
+     WHERE token = $1
+"""
+
+
+async def find_preview(connection: Connection, token: str) -> Preview | None:
+    """Return what a dry run has counted."""
+    row = await connection.fetchrow(FIND_PREVIEW, token)
+    return None if row is None else Preview(**row)
+
+
+# Of two calls with one token, one finds the cursor moved and rolls back.
+MOVE_PREVIEW: Final = """
+    UPDATE hold_previews
+       SET begun_at = COALESCE(begun_at, $3), done_after = $4, is_done = $5
+     WHERE token = $1
+       AND done_after IS NOT DISTINCT FROM $2
+       AND NOT is_done
+ RETURNING token
+"""
+
+
+async def move_preview(
+    connection: Connection,
+    preview: Preview,
+    now: datetime,
+    done_after: UUID | None,
+    *,
+    is_done: bool,
+) -> bool:
+    """Record how far a bulk hold is; False: somebody else has carried it on."""
+    row = await connection.fetchrow(
+        MOVE_PREVIEW, preview.token, preview.done_after, now, done_after, is_done
+    )
+    return row is not None
+
+
+# Every member of ClipFilter, as `queries.LIST_CLIPS` reads it; a test compares the two.
+COUNT_MATCHING: Final = """
+    SELECT count(*) AS clip_count, COALESCE(sum(size_bytes), 0)::bigint AS total_bytes
+      FROM clips
+     WHERE announced_at <= $1
+       AND state <> 'erased'
+       AND ($2::text IS NULL OR device_serial = $2)
+       AND ($3::text IS NULL OR officer_id = $3)
+       AND ($4::text IS NULL OR station_id = $4)
+       AND ($5::text IS NULL OR site_id = $5)
+       AND ($6::text IS NULL OR borough = $6)
+       AND ($7::text IS NULL OR category = $7)
+       AND ($8::text IS NULL OR evidential_state = $8)
+       AND ($9::text IS NULL OR state = $9)
+       AND ($10::text IS NULL OR crime_ref = $10)
+       AND ($11::text IS NULL OR incident_id = $11)
+       AND ($12::timestamptz IS NULL OR COALESCE(started_at_corrected, started_at) >= $12)
+       AND ($13::timestamptz IS NULL OR COALESCE(started_at_corrected, started_at) < $13)
+       AND ($14::timestamptz IS NULL OR announced_at >= $14)
+       AND ($15::timestamptz IS NULL OR announced_at < $15)
+       AND ($16::boolean IS NULL OR is_held = $16)
+       AND ($17::timestamptz IS NULL OR erase_due_at < $17)
+       AND ($18::text[] IS NULL OR borough = ANY ($18))
+"""
+
+
+async def count_matching(
+    connection: Connection, asked: ClipFilter, announced_until: datetime
+) -> tuple[int, int]:
+    """Return how many clips that may be held match, and their bytes."""
+    row = await connection.fetchrow(COUNT_MATCHING, announced_until, *_bind(asked))
+    return (0, 0) if row is None else (row["clip_count"], row["total_bytes"])
+
+
+LIST_MATCHING: Final = """
+    SELECT clip_id
+      FROM clips
+     WHERE announced_at <= $1
+       AND state <> 'erased'
+       AND ($2::text IS NULL OR device_serial = $2)
+       AND ($3::text IS NULL OR officer_id = $3)
+       AND ($4::text IS NULL OR station_id = $4)
+       AND ($5::text IS NULL OR site_id = $5)
+       AND ($6::text IS NULL OR borough = $6)
+       AND ($7::text IS NULL OR category = $7)
+       AND ($8::text IS NULL OR evidential_state = $8)
+       AND ($9::text IS NULL OR state = $9)
+       AND ($10::text IS NULL OR crime_ref = $10)
+       AND ($11::text IS NULL OR incident_id = $11)
+       AND ($12::timestamptz IS NULL OR COALESCE(started_at_corrected, started_at) >= $12)
+       AND ($13::timestamptz IS NULL OR COALESCE(started_at_corrected, started_at) < $13)
+       AND ($14::timestamptz IS NULL OR announced_at >= $14)
+       AND ($15::timestamptz IS NULL OR announced_at < $15)
+       AND ($16::boolean IS NULL OR is_held = $16)
+       AND ($17::timestamptz IS NULL OR erase_due_at < $17)
+       AND ($18::text[] IS NULL OR borough = ANY ($18))
+       AND ($19::uuid IS NULL OR clip_id > $19)
+  ORDER BY clip_id
+     LIMIT $20
+"""
+
+
+async def list_matching(
+    connection: Connection,
+    asked: ClipFilter,
+    announced_until: datetime,
+    *,
+    after: UUID | None,
+    limit: int,
+) -> list[UUID]:
+    """Return the next clips that match, in order of id."""
+    rows = await connection.fetch(LIST_MATCHING, announced_until, *_bind(asked), after, limit)
+    return [row["clip_id"] for row in rows]
+
+
+# In the order of the statements' arguments.
+BOUND: Final = (
+    *("device", "officer", "station", "site", "borough", "category", "evidential_state", "state"),
+    *("crime_ref", "incident", "recorded_after", "recorded_before", "received_after"),
+    *("received_before", "held", "erase_due_before", "boroughs"),
+)
+
+
+def _bind(asked: ClipFilter) -> list[object]:
+    return [getattr(asked, name) for name in BOUND]
+
+
+COUNT_GROUP: Final = "SELECT count(*) FROM holds WHERE group_id = $1"
+
+
+async def count_group(connection: Connection, group_id: UUID) -> int:
+    """Return how many holds a bulk hold has placed."""
+    count: int = await connection.fetchval(COUNT_GROUP, group_id)
+    return count
