@@ -1,6 +1,6 @@
 """Check a custody pack, offline, with Python's standard library alone.
 
-    python3 verify.py PACK.zip --key 'VERIFIER KEY'      (or an unpacked folder)
+    python3 verify.py PACK.zip --key 'VERIFIER KEY' [--witness-key 'KEY']   (or an unpacked folder)
 
 The verifier key is that of the ingest service's custody log. Get it from somewhere else than the
 pack (the force publishes it): with the key inside the pack you only learn that the pack agrees
@@ -13,7 +13,9 @@ shown; 2 the call makes no sense.
 What is checked: that the pack is complete and unchanged since it was made (BagIt, RFC 8493); that
 the recording is the one that was secured (SHA-256); that the events of its chain of custody are
 gapless and each stands in the log (RFC 6962 and RFC 9162); that the log was signed (Ed25519, RFC
-8032; notes as of c2sp.org/signed-note). What is not: whether the camera filmed the truth; and
+8032; notes as of c2sp.org/signed-note), and cosigned by the witnesses whose keys you give; that a
+time stamp in it is over this log (RFC 3161). What is not: the time authority's signature, for
+which the exact openssl command is printed; whether the camera filmed the truth; and
 report.html, which explains and proves nothing.
 """
 
@@ -25,6 +27,7 @@ import json
 import sys
 import zipfile
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any, Callable, Iterator, Sequence  # noqa: UP035 - runs on old Pythons too
 
@@ -42,6 +45,13 @@ KEY = "data/log-key.txt"
 RECEIPT = "data/receipt.txt"
 REPORT = "data/report.html"
 PROOF = "data/proofs/{}.txt"
+STAMP_FOLDER = "data/timestamp/"
+STAMPED = STAMP_FOLDER + "checkpoint-body.txt"
+TOKEN = STAMP_FOLDER + "token.tsr"
+CONSISTENCY = STAMP_FOLDER + "consistency.txt"
+OPENSSL = f"openssl ts -verify -data {STAMPED} -in {TOKEN} -CAfile TSA-ROOT.pem"
+COSIGNED = "the checkpoint is cosigned"
+STAMP_SIGNED = "the time authority's signature"
 
 
 class Flaw(Exception):
@@ -73,10 +83,11 @@ class Result:
         return FAILS if FAILS in found or not found else UNKNOWN if UNKNOWN in found else HOLDS
 
 
-def verify_pack(path: Path, keys: Sequence[str] = ()) -> Result:
+def verify_pack(path: Path, keys: Sequence[str] = (), witness_keys: Sequence[str] = ()) -> Result:
     """Check a pack: a zip file, or the folder that it was unpacked to.
 
-    keys  verifier keys that the asker trusts; any of them may have signed
+    keys          verifier keys that the asker trusts; any of them may have signed
+    witness_keys  those of witnesses; one of them at least must have cosigned, if any is given
 
     Raises:
         OSError: there is nothing to read.
@@ -84,7 +95,7 @@ def verify_pack(path: Path, keys: Sequence[str] = ()) -> Result:
     result = Result()
     try:
         with open_pack(path) as pack:
-            _check(pack, keys, result)
+            _check(pack, keys, witness_keys, result)
     except Flaw as flaw:
         result.lines.append(Line(FAILS, "the pack", str(flaw)))
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
@@ -92,7 +103,7 @@ def verify_pack(path: Path, keys: Sequence[str] = ()) -> Result:
     return result
 
 
-def _check(pack: Pack, keys: Sequence[str], result: Result) -> None:
+def _check(pack: Pack, keys: Sequence[str], witness_keys: Sequence[str], result: Result) -> None:
     def run(what: str, check: Callable[[], str]) -> bool:
         try:
             result.lines.append(Line(HOLDS, what, check()))
@@ -117,6 +128,11 @@ def _check(pack: Pack, keys: Sequence[str], result: Result) -> None:
     run("the recording is the one of its events", lambda: _check_clip(pack, chain))
     run("the clip's manifest is the one of its events", lambda: _check_manifest(pack, chain))
     run("the release receipt", lambda: log.check_receipt(chain))
+    if witness_keys or log.has_cosignatures():
+        run(COSIGNED, lambda: log.check_cosignatures(witness_keys))
+    is_stamped = any(name.startswith(STAMP_FOLDER) for name in pack.names)
+    if is_stamped and run("the time stamp is over this log", lambda: log.check_timestamp(chain)):
+        run(STAMP_SIGNED, lambda: _defer_to_openssl(pack))
     run("the log's key", log.check_key)
 
 
@@ -367,13 +383,13 @@ class VerifierKey:
     public_key: bytes
 
 
-def parse_key(text: str) -> VerifierKey:
-    """Read `<name>+<8 hex digits>+<base64>` (c2sp.org/signed-note)."""
+def parse_key(text: str, kind: int = 1) -> VerifierKey:
+    """Read `<name>+<8 hex digits>+<base64>` (c2sp.org/signed-note); kind 4 is a witness's."""
     name, _, rest = text.strip().partition("+")
     key_id, _, encoded = rest.partition("+")
     typed = base64.b64decode(encoded, validate=True)
-    if not name or len(typed) != 33 or typed[0] != 1:  # noqa: PLR2004 - type byte and key
-        message = "the verifier key is not an Ed25519 key"
+    if not name or len(typed) != 33 or typed[0] != kind:  # noqa: PLR2004 - type byte and key
+        message = f"{name} has no verifier key of type {kind}"
         raise Flaw(message)
     expected = hashlib.sha256(name.encode() + b"\n" + typed).digest()[:4]
     if key_id != expected.hex():
@@ -444,6 +460,66 @@ class Log:
         index, _ = self._check_proof(leaf, proof.decode())
         return f"index {index} of the log"
 
+    def has_cosignatures(self) -> bool:
+        """Tell whether others than the log have signed the checkpoint; nothing is checked."""
+        try:
+            return bool(self._name_cosigners())
+        except (Flaw, ValueError, IndexError):
+            return False
+
+    def _name_cosigners(self) -> list[str]:
+        text = self._pack.text(CHECKPOINT)
+        origin, lines = text.split("\n", 1)[0], _split_signatures(text)
+        return [name for name, _ in lines if name != origin]
+
+    def check_cosignatures(self, witness_keys: Sequence[str]) -> str:
+        """Check the cosignatures of known witnesses (c2sp.org/tlog-cosignature)."""
+        names = self._name_cosigners()
+        if not witness_keys:
+            message = f"by {', '.join(names)}: no --witness-key was given; ask them for theirs"
+            raise Unknown(message)
+        text = self._pack.text(CHECKPOINT)
+        body, found = text.partition("\n\n")[0] + "\n", []
+        for key in [parse_key(each, kind=4) for each in witness_keys]:
+            for name, blob in _split_signatures(text):
+                if (name, blob[:4]) != (key.name, key.key_id):
+                    continue
+                time_s = int.from_bytes(blob[4:12], "big")
+                signed = f"cosignature/v1\ntime {time_s}\n{body}".encode()
+                if not is_signed(key.public_key, signed, blob[12:]):
+                    flaw = f"the cosignature of {name} is false"
+                    raise Flaw(flaw)
+                found.append(f"{name} at {_show_time(time_s)}")
+        if not found:
+            flaw = "none of the witnesses that you named has cosigned it"
+            raise Flaw(flaw)
+        return f"by {', '.join(found)}"
+
+    def check_timestamp(self, chain: Chain) -> str:
+        """Check that the token is over a checkpoint that fits the pack's own."""
+        size, root = self._open(self._pack.text(CHECKPOINT))
+        stamped = self._pack.read(STAMPED)
+        origin, number, encoded, *rest = stamped.decode().split("\n")
+        if rest != [""] or origin != self._pack.text(CHECKPOINT).split("\n", 1)[0]:
+            message = "what is stamped is not a checkpoint of this log"
+            raise Flaw(message)
+        stamped_size, stamped_root = _read_number(number), base64.b64decode(encoded, validate=True)
+        lines = self._pack.text(CONSISTENCY).split("\n")[:-1]
+        path = [base64.b64decode(line, validate=True) for line in lines]
+        ends = sorted([(stamped_size, stamped_root), (size, root)])
+        if not is_prefix(*ends[0], *ends[1], path):
+            message = "the stamped log is not the one of this pack"
+            raise Flaw(message)
+        imprint, claimed = read_token(self._pack.read(TOKEN))
+        if imprint != hashlib.sha256(stamped).digest():
+            message = "the token is over something else"
+            raise Flaw(message)
+        covered = 0
+        for at in range(len(chain.leaves)):
+            index, _ = self._check_proof(chain.leaves[at], self._pack.text(PROOF.format(at)))
+            covered += index < stamped_size
+        return f"the first {covered} events are not younger than {claimed}, on the authority's word"
+
     def _check_proof(self, leaf: bytes, text: str) -> tuple[int, str]:
         """Check a tlog-proof@v1; return index and checkpoint."""
         head, _, checkpoint = text.partition("\n\n")
@@ -468,21 +544,31 @@ class Log:
 
 
 def _open_checkpoint(text: str, keys: Sequence[VerifierKey]) -> tuple[int, bytes]:
-    body, blank, signatures = text.partition("\n\n")
+    body, blank, _ = text.partition("\n\n")
     lines = body.split("\n")
     root = base64.b64decode(lines[2], validate=True)
     if not blank or len(root) != 32:  # noqa: PLR2004 - SHA-256
         message = "it is not a checkpoint"
         raise Flaw(message)
-    for line in signatures.removesuffix("\n").split("\n"):
-        dash, name, encoded = line.split(" ")
-        blob = base64.b64decode(encoded, validate=True)
+    for name, blob in _split_signatures(text):
         for key in keys:
-            is_its = (dash, name, blob[:4], lines[0]) == ("\u2014", key.name, key.key_id, key.name)
+            is_its = (name, blob[:4], lines[0]) == (key.name, key.key_id, key.name)
             if is_its and is_signed(key.public_key, (body + "\n").encode(), blob[4:]):
                 return _read_number(lines[1]), root
     message = "the checkpoint is not signed by the log's key"
     raise Flaw(message)
+
+
+def _split_signatures(text: str) -> list[tuple[str, bytes]]:
+    """Return name and blob of each signature line of a note."""
+    found = []
+    for line in text.partition("\n\n")[2].removesuffix("\n").split("\n"):
+        dash, name, encoded = line.split(" ")
+        if dash != "\u2014":
+            message = "a signature line of the checkpoint cannot be read"
+            raise Flaw(message)
+        found.append((name, base64.b64decode(encoded, validate=True)))
+    return found
 
 
 def _read_number(text: str) -> int:
@@ -511,6 +597,98 @@ def root_from(node: bytes, index: int, size: int, path: Sequence[bytes]) -> byte
             node = hashlib.sha256(b"\x01" + node + sibling).digest()
         index, last = index >> 1, last >> 1
     return node if last == 0 else None
+
+
+def is_prefix(
+    old_size: int, old_root: bytes, new_size: int, new_root: bytes, path: Sequence[bytes]
+) -> bool:
+    """Tell whether a path shows that the older log is the beginning of the newer one.
+
+    RFC 9162, section 2.1.4.2.
+    """
+    if old_size == new_size:
+        return not path and old_root == new_root
+    steps = list(path)
+    if old_size & (old_size - 1) == 0:
+        steps.insert(0, old_root)
+    if old_size < 1 or not steps:
+        return False
+    index, last = old_size - 1, new_size - 1
+    while index & 1:
+        index, last = index >> 1, last >> 1
+    old = new = steps[0]
+    for step in steps[1:]:
+        if last == 0:
+            return False
+        if index & 1 or index == last:
+            old = hashlib.sha256(b"\x01" + step + old).digest()
+            new = hashlib.sha256(b"\x01" + step + new).digest()
+            while not index & 1 and index:
+                index, last = index >> 1, last >> 1
+        else:
+            new = hashlib.sha256(b"\x01" + new + step).digest()
+        index, last = index >> 1, last >> 1
+    return last == 0 and old == old_root and new == new_root
+
+
+# --- time stamps (RFC 3161), as far as they can be read without X.509 ------------------------
+
+_SIGNED_DATA = bytes.fromhex("2a864886f70d010702")
+_TST_INFO = bytes.fromhex("2a864886f70d0109100104")
+_SHA256 = bytes.fromhex("608648016503040201")
+
+
+def read_token(answer: bytes) -> tuple[bytes, str]:
+    """Return the SHA-256 that an authority's answer is over, and the time that it states.
+
+    TimeStampResp -> timeStampToken -> SignedData -> TSTInfo; nothing is believed for it.
+    """
+    (response,) = _split_der(answer)
+    _, token = _split_der(response)
+    kind, signed = _split_der(token)
+    _, _, wrapped, *_ = _split_der(*_split_der(signed))
+    content_kind, content = _split_der(wrapped)
+    if kind != _SIGNED_DATA or content_kind != _TST_INFO:
+        message = "the token is not a time stamp"
+        raise Flaw(message)
+    _, _, imprint, _, moment, *_ = _split_der(*_split_der(*_split_der(content)))
+    algorithm, digest = _split_der(imprint)
+    if _split_der(algorithm)[0] != _SHA256:
+        message = "the token is not over a SHA-256"
+        raise Flaw(message)
+    claimed = moment.decode("ascii")
+    return digest, f"{claimed[:4]}-{claimed[4:6]}-{claimed[6:8]}T{claimed[8:10]}:{claimed[10:12]}Z"
+
+
+def _split_der(data: bytes) -> list[bytes]:
+    """Return the contents of the elements that stand one after the other (X.690, DER)."""
+    found, at = [], 0
+    while at < len(data):
+        length, at = data[at + 1], at + 2
+        if length >= 0x80:  # noqa: PLR2004 - the long form: so many bytes of length follow
+            count = length & 0x7F
+            length, at = int.from_bytes(data[at : at + count], "big"), at + count
+        if at + length > len(data):
+            message = "the token is cut off"
+            raise Flaw(message)
+        found.append(data[at : at + length])
+        at += length
+    return found
+
+
+def _show_time(time_s: int) -> str:
+    moment = datetime.fromtimestamp(time_s, timezone.utc)  # noqa: UP017 - runs on old Pythons too
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _defer_to_openssl(pack: Pack) -> str:
+    """Say how to check what X.509 is needed for; the token itself was read before."""
+    _, claimed = read_token(pack.read(TOKEN))
+    message = (
+        f"it says {claimed}. With the authority's root certificate, which comes from the "
+        f"authority, run in the pack's folder: {OPENSSL}"
+    )
+    raise Unknown(message)
 
 
 # --- Ed25519 (RFC 8032, section 5.1.7), in whole numbers -------------------------------------
@@ -583,18 +761,24 @@ def is_signed(public_key: bytes, message: bytes, signature: bytes) -> bool:
 # --- the command -----------------------------------------------------------------------------
 
 
+def _take(words: list[str], option: str) -> list[str]:
+    found = []
+    while option in words[:-1]:
+        at = words.index(option)
+        found.append(words[at + 1])
+        del words[at : at + 2]
+    return found
+
+
 def main(arguments: Sequence[str]) -> int:
     """Check what the command line names; return the exit status."""
-    words, keys = list(arguments), []
-    while "--key" in words[:-1]:
-        at = words.index("--key")
-        keys.append(words[at + 1])
-        del words[at : at + 2]
+    words = list(arguments)
+    keys, witness_keys = _take(words, "--key"), _take(words, "--witness-key")
     if len(words) != 1 or words[0].startswith("-"):
         sys.stderr.write(__doc__ or "")
         return 2
     try:
-        result = verify_pack(Path(words[0]), keys)
+        result = verify_pack(Path(words[0]), keys, witness_keys)
     except OSError as error:
         sys.stderr.write(f"{words[0]}: {error.strerror}\n")
         return 2

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from typing import Final
 
@@ -10,22 +11,27 @@ import structlog
 
 from ingest_service.actions.prove_log import PublishedHead, find_proof
 from ingest_service.actions.record_access import record_access
+from ingest_service.domain.checkpoint import Checkpoint, parse_checkpoint
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.clock import Clock
+from ingest_service.domain.cosignature import NO_WITNESSES, WitnessPolicy
 from ingest_service.domain.custody import Happening
 from ingest_service.domain.manifest import ManifestName
+from ingest_service.domain.merkle import ProofInvalid, prove_consistency, verify_consistency
 from ingest_service.domain.pack import (
     PackContents,
     PackedEvent,
+    PackedStamp,
+    find_dated,
     name_clip_file,
     name_folder,
     write_payload,
     write_tags,
 )
 from ingest_service.domain.zip_stream import ZipStream
-from ingest_service.errors import ContentGone, LogPartNotFound, StoredBytesLost
-from ingest_service.ledger import packs
-from ingest_service.ledger.connection import Pool, reading
+from ingest_service.errors import ContentGone, LogForked, LogPartNotFound, StoredBytesLost
+from ingest_service.ledger import log, packs
+from ingest_service.ledger.connection import Connection, Pool, reading
 from ingest_service.signer import Signer, list_verifier_keys
 from ingest_service.vault import Vault
 
@@ -43,12 +49,19 @@ class Pack:
 
 
 async def pack_clip(
-    clip: Clip, access: Happening, *, pool: Pool, vault: Vault, signer: Signer, now: Clock
+    clip: Clip,
+    access: Happening,
+    *,
+    pool: Pool,
+    vault: Vault,
+    signer: Signer,
+    now: Clock,
+    witnesses: WitnessPolicy = NO_WITNESSES,
 ) -> Pack:
     """Return the pack of a clip; `access` is recorded before the first byte leaves.
 
     Its proofs are under one published checkpoint: events that it does not cover yet (this access
-    is one) are left out, and counted.
+    is one) are left out, and counted. The checkpoint carries what `witnesses` have cosigned of it.
 
     Raises:
         ContentGone: the clip has no bytes (any more, or yet); nothing was recorded.
@@ -58,14 +71,15 @@ async def pack_clip(
     """
     if clip.state not in _PACKED_STATES or clip.object_key is None or clip.size_bytes is None:
         raise ContentGone(clip.clip_id, clip.state)
-    contents = await _gather(clip, pool, vault, signer, now)
+    contents = await _gather(clip, pool, vault, signer, now, PublishedHead(witnesses))
     await record_access(clip.clip_id, access, pool=pool, now=now)
     folder = name_folder(clip)
     return Pack(contents, f"{folder}.zip", await _begin(_write(contents, folder, vault)))
 
 
-async def _gather(clip: Clip, pool: Pool, vault: Vault, signer: Signer, now: Clock) -> PackContents:
-    head = PublishedHead()
+async def _gather(
+    clip: Clip, pool: Pool, vault: Vault, signer: Signer, now: Clock, head: PublishedHead
+) -> PackContents:
     async with reading(pool) as connection:
         placed = await packs.list_placed_events(connection, clip.clip_id)
         events: list[PackedEvent] = []
@@ -82,10 +96,11 @@ async def _gather(clip: Clip, pool: Pool, vault: Vault, signer: Signer, now: Clo
             )
             if proof is not None:
                 events.append(PackedEvent(event.leaf, event.leaf_index, proof))
-    events.reverse()
-    if not events or head.signed is None:
-        reason = f"no published checkpoint covers clip {clip.clip_id} yet"
-        raise LogPartNotFound(reason)
+        if not events or head.signed is None:
+            reason = f"no published checkpoint covers clip {clip.clip_id} yet"
+            raise LogPartNotFound(reason)
+        events.reverse()
+        stamp = await _find_stamp(connection, find_dated(events).log_index, head.signed.checkpoint)
     manifest = None
     if clip.manifest_sha256 is not None:
         name = ManifestName(clip.clip_id, clip.manifest_sha256)
@@ -101,7 +116,30 @@ async def _gather(clip: Clip, pool: Pool, vault: Vault, signer: Signer, now: Clo
         verifier_keys=list_verifier_keys(signer),
         left_out=len(placed) - len(events),
         made_at=now(),
+        stamp=stamp,
     )
+
+
+async def _find_stamp(
+    connection: Connection, log_index: int, checkpoint: Checkpoint
+) -> PackedStamp | None:
+    """Return the oldest time stamp over an index, joined to the pack's checkpoint.
+
+    Raises:
+        LogForked: what was stamped is not of the log that was signed.
+    """
+    found = await log.find_covering_timestamp(connection, log_index)
+    if found is None:
+        return None
+    stamped = parse_checkpoint(found.note)
+    older, newer = sorted([stamped.checkpoint, checkpoint], key=lambda each: each.size)
+    try:
+        path = await prove_consistency(older.size, newer.size, partial(log.read_tiles, connection))
+        verify_consistency(older.size, older.root, newer.size, newer.root, path)
+    except ProofInvalid as error:
+        reason = f"the time stamp over {older.size} leaves is of another log: {error}"
+        raise LogForked(reason) from error
+    return PackedStamp(stamped.body, found.token, found.gen_time, path)
 
 
 async def _begin(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -87,6 +87,7 @@ async def get_pack(
         vault=opened.vault,
         signer=opened.signer,
         now=opened.now,
+        witnesses=opened.head.witnesses,
     )
     headers = {
         "Content-Disposition": f'attachment; filename="{pack.file_name}"',

@@ -15,14 +15,13 @@ from ingest_service.domain.note import (
     make_verifier_key,
     parse_verifier_key,
 )
-from ingest_service.domain.timestamp import TimestampInvalid, read_roots
+from ingest_service.domain.timestamp import Roots, TimestampInvalid, read_roots
 from ingest_service.verifier.checkpoints import check_growth
 from ingest_service.verifier.documents import BYTES_MAX
 from ingest_service.verifier.findings import Findings
-from ingest_service.verifier.packs import read_pack_result
+from ingest_service.verifier.packs import check_pack
 from ingest_service.verifier.receipts import check_receipt
 from ingest_service.verifier.timestamps import check_timestamp
-from schemas.verify_pack import verify_pack
 
 _COLOURS: Final = {
     "holds": typer.colors.GREEN,
@@ -54,6 +53,10 @@ WitnessKeysOption = Annotated[
 QuorumOption = Annotated[
     int | None,
     typer.Option(min=0, help="How many of them must have cosigned; by default one, if any."),
+]
+TsaOption = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="The time authority's root certificates (PEM)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
@@ -137,10 +140,7 @@ def timestamp(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="The time authority's answer (DER)."),
     ] = None,
-    tsa_ca: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Its root certificates (PEM)."),
-    ] = None,
+    tsa_ca: TsaOption = None,
     key: KeyOption = None,
     key_file: KeyFileOption = None,
     as_json: JsonOption = False,
@@ -154,15 +154,11 @@ def timestamp(
       ingest verify timestamp stamped.json --tsa-ca tsa-root.pem --key-file log.vkey
     """  # noqa: D301  \b keeps the example's line
     verifier_key, _ = _read_keys(key, key_file, None, None)
-    try:
-        roots = None if tsa_ca is None else read_roots(_read(tsa_ca))
-    except TimestampInvalid as error:
-        _refuse(f"{tsa_ca}: {error}")
     findings = check_timestamp(
         _read(file),
         token=None if token is None else _read(token),
         key=verifier_key,
-        roots=roots,
+        roots=_read_roots(tsa_ca),
     )
     _conclude(findings, as_json=as_json)
 
@@ -175,9 +171,11 @@ def pack(
     *,
     key: KeyOption = None,
     key_file: KeyFileOption = None,
+    witness_key: WitnessKeysOption = None,
+    tsa_ca: TsaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a custody pack: every file, the clip, its chain, its proofs.
+    """Check a custody pack: every file, the clip, its chain, its proofs, its time stamp.
 
     The same as the pack's own verify.py, but by code that did not come with it.
 
@@ -185,12 +183,17 @@ def pack(
     Example:
       ingest verify pack custody-0199c0de.zip --key-file log.vkey
     """  # noqa: D301  \b keeps the example's line
-    verifier_key, _ = _read_keys(key, key_file, None, None)
+    verifier_key, _ = _read_keys(key, key_file, witness_key, None)
     try:
-        result = verify_pack(file, [make_verifier_key(verifier_key.name, verifier_key.public_key)])
+        findings = check_pack(
+            file,
+            key=make_verifier_key(verifier_key.name, verifier_key.public_key),
+            witness_keys=witness_key or [],
+            roots=_read_roots(tsa_ca),
+        )
     except OSError as error:
         _refuse(f"{file}: {error.strerror}")
-    _conclude(read_pack_result(result), as_json=as_json)
+    _conclude(findings, as_json=as_json)
 
 
 def _read_keys(
@@ -205,6 +208,13 @@ def _read_keys(
         return parse_verifier_key(text), policy
     except (NoteInvalid, UnicodeError) as error:
         _refuse(str(error))
+
+
+def _read_roots(tsa_ca: Path | None) -> Roots | None:
+    try:
+        return None if tsa_ca is None else read_roots(_read(tsa_ca))
+    except TimestampInvalid as error:
+        _refuse(f"{tsa_ca}: {error}")
 
 
 def _read(path: Path) -> bytes:

@@ -3,6 +3,7 @@
 `schemas/verify_pack.py` goes into every pack as verify.py and reads what is written here.
 """
 
+import base64
 import hashlib
 import html
 import json
@@ -31,11 +32,27 @@ class PackedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedStamp:
+    """A time authority's word on a checkpoint of the log.
+
+    body   the checkpoint's signed lines: what is stamped
+    token  the authority's whole answer (DER)
+    path   that the pack's checkpoint is of the same log: a consistency proof between the two
+    """
+
+    body: str
+    token: bytes
+    gen_time: datetime
+    path: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class PackContents:
     """Everything in a pack but the footage.
 
     manifest      bytes of the clip's manifest object; None where it has none
     left_out      events that no published checkpoint covers yet
+    stamp         the oldest over the clip's clip.secured (else its last event); None without any
     """
 
     clip: Clip
@@ -45,6 +62,7 @@ class PackContents:
     verifier_keys: Sequence[str]
     left_out: int
     made_at: datetime
+    stamp: PackedStamp | None = None
 
 
 def name_folder(clip: Clip) -> str:
@@ -73,6 +91,12 @@ def write_payload(contents: PackContents) -> dict[str, bytes]:
     secured = [event for event in contents.events if _type_of(event) == "clip.secured"]
     if secured:
         files[layout.RECEIPT] = secured[-1].leaf + b"\n" + secured[-1].proof.encode()
+    if contents.stamp is not None:
+        files[layout.STAMPED] = contents.stamp.body.encode()
+        files[layout.TOKEN] = contents.stamp.token
+        files[layout.CONSISTENCY] = b"".join(
+            base64.b64encode(each) + b"\n" for each in contents.stamp.path
+        )
     files[layout.REPORT] = write_report(contents).encode()
     return files
 
@@ -99,6 +123,12 @@ def write_tags(
 
 def _write_sums(sums: dict[str, str]) -> bytes:
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())).encode()
+
+
+def find_dated(events: Sequence[PackedEvent]) -> PackedEvent:
+    """Return the event of which a court asks since when it was logged."""
+    secured = [event for event in events if _type_of(event) == "clip.secured"]
+    return (secured or list(events))[-1]
 
 
 def _type_of(event: PackedEvent) -> str:
@@ -134,6 +164,10 @@ def write_report(contents: PackContents) -> str:
         "Announced": _show_time(clip.announced_at),
         "Secured": _show_time(clip.secured_at),
     }
+    if contents.stamp is not None:
+        facts["In the log no later than"] = (
+            f"{_show_time(contents.stamp.gen_time)}, by a time authority's clock"
+        )
     if clip.quarantine_reason is not None:
         facts["Quarantined because"] = clip.quarantine_reason
     left_out = (

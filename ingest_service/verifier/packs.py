@@ -1,7 +1,46 @@
-"""What the checks of a custody pack found, in the words of the other checks."""
+"""Check a custody pack, and say what was found in the words of the other checks."""
 
+from pathlib import Path
+
+from ingest_service.domain.custody import format_time
+from ingest_service.domain.timestamp import Roots, TimestampInvalid, verify_timestamp
 from ingest_service.verifier.findings import Findings
-from schemas.verify_pack import FAILS, HOLDS, Result
+from schemas.verify_pack import (
+    FAILS,
+    HOLDS,
+    STAMP_SIGNED,
+    STAMPED,
+    TOKEN,
+    Line,
+    Result,
+    open_pack,
+    verify_pack,
+)
+
+
+def check_pack(path: Path, *, key: str, witness_keys: list[str], roots: Roots | None) -> Findings:
+    """Check a pack by the code that goes into every one, and by its roots the time authority.
+
+    Raises:
+        OSError: there is nothing to read.
+    """
+    result = verify_pack(path, [key], witness_keys)
+    if roots is not None:
+        result = Result([_check_signed(path, roots, line) for line in result.lines])
+        if not any(line.what == STAMP_SIGNED for line in result.lines):
+            result.lines.append(Line(FAILS, STAMP_SIGNED, "no time stamp in the pack holds"))
+    return read_pack_result(result)
+
+
+def _check_signed(path: Path, roots: Roots, line: Line) -> Line:
+    if line.what != STAMP_SIGNED:
+        return line
+    with open_pack(path) as pack:
+        try:
+            moment = verify_timestamp(pack.read(TOKEN), pack.read(STAMPED), roots)
+        except TimestampInvalid as error:
+            return Line(FAILS, STAMP_SIGNED, str(error))
+    return Line(HOLDS, STAMP_SIGNED, f"the stamped log existed at {format_time(moment)}")
 
 
 def read_pack_result(result: Result) -> Findings:
