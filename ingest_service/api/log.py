@@ -18,6 +18,7 @@ from ingest_service.domain.principal import AUDIT_READ, Principal
 from ingest_service.domain.receipt import format_leaf_proof
 from ingest_service.ledger import log
 from ingest_service.ledger.connection import reading
+from ingest_service.signer import list_verifier_keys
 from schemas.log import GrowthProof, LogProof, Timestamp
 
 router = APIRouter(tags=["log"])
@@ -54,8 +55,13 @@ async def get_newest_checkpoint(opened: Opened) -> PlainTextResponse:
 
 @router.get("/log/key", summary="The log's verifier key", response_class=PlainTextResponse)
 async def get_key(opened: Opened) -> PlainTextResponse:
-    """Answer with the verifier key (C2SP signed-note). Pin it from elsewhere, not from here."""
-    return PlainTextResponse(f"{opened.signer.verifier_key}\n", headers=_FRESH)
+    """Answer with the verifier key (C2SP signed-note). Pin it from elsewhere, not from here.
+
+    While keys are changed there are two lines: first the key that signs receipts now, then the
+    other one that signs checkpoints beside it.
+    """
+    lines = "".join(f"{key}\n" for key in list_verifier_keys(opened.signer))
+    return PlainTextResponse(lines, headers=_FRESH)
 
 
 @router.get(

@@ -2,14 +2,18 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ingest_service.actions.stamp_checkpoint import stamp_checkpoint
+from ingest_service.api.log import get_key
 from ingest_service.domain.merkle import verify_consistency
 from ingest_service.domain.timestamp import read_roots, verify_timestamp
 from ingest_service.notary.timestamps import make_time_authority
+from ingest_service.signer import LocalSigner
 from tests.api.served import assert_problem
 from tests.paper_log import check_logged, hash_leaf, read_checkpoint
 from tests.time_authority import LocalAuthority, ServedAuthority
@@ -43,6 +47,15 @@ async def test_the_checkpoint_is_public_and_signed_by_the_published_key(served, 
     assert read_checkpoint(response.text, key)[0] == size
     assert response.headers["content-type"].startswith("text/plain")
     assert "immutable" not in response.headers["cache-control"]
+
+
+async def test_while_keys_are_changed_both_are_told_the_one_of_receipts_first(served):
+    now, other = (LocalSigner(Ed25519PrivateKey.generate(), "a.example/log") for _ in range(2))
+    changing = LocalSigner(now._private_key, now.name, other)
+
+    answer = await get_key(replace(served.resources, signer=changing))
+
+    assert answer.body.decode() == f"{now.verifier_key}\n{other.verifier_key}\n"
 
 
 @pytest.mark.parametrize("where", ["first", "middle", "last"])
