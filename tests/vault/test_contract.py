@@ -11,6 +11,7 @@ import pytest
 from ingest_service.errors import (
     ChunkCorrupted,
     ChunkMisshapen,
+    ObjectLocked,
     StoredBytesLost,
     VaultUnavailable,
 )
@@ -443,7 +444,7 @@ async def test_a_retained_version_is_not_deleted_before_its_time(vault: Vault, p
     until = datetime.now(UTC) + timedelta(seconds=4)
     await vault.retain(f"{prefix}clip", stored.version, until=until, mode="governance")
 
-    with pytest.raises(VaultUnavailable):
+    with pytest.raises(ObjectLocked):
         await vault.delete(f"{prefix}clip", stored.version)
     assert await read_all(vault.read(f"{prefix}clip", stored.version)) == b"kept"
 
@@ -456,7 +457,7 @@ async def test_a_held_version_is_not_deleted_until_it_is_let_go(vault: Vault, pr
     stored = await vault.put_object(f"{prefix}clip", Bytes(b"kept"))
     await vault.set_legal_hold(f"{prefix}clip", stored.version, is_on=True)
 
-    with pytest.raises(VaultUnavailable):
+    with pytest.raises(ObjectLocked):
         await vault.delete(f"{prefix}clip", stored.version)
 
     await vault.set_legal_hold(f"{prefix}clip", stored.version, is_on=False)
