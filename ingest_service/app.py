@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from ingest_service import VERSION
 from ingest_service.api import (
     assertions,
+    audit,
     chunks,
     clips,
     completeness,
@@ -49,6 +50,7 @@ _SURFACES: Final = (
     feed,
     webhooks,
     completeness,
+    audit,
     health,
     upload_page,
 )

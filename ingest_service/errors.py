@@ -93,6 +93,16 @@ class Forbidden(Rejected):
     scope: str
 
 
+@dataclass(eq=False)
+class PurposeRequired(Rejected):
+    """Policy wants to know why."""
+
+    title: ClassVar[str] = "A purpose is required"
+    detail: ClassVar[str] = "policy wants a purpose for '{scope}'"
+    remedy: ClassVar[str] = "Say why in the parameter 'purpose'; it becomes part of the record."
+    scope: str
+
+
 # --- things that are not there -----------------------------------------------------------
 
 

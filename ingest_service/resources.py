@@ -13,12 +13,14 @@ from ingest_service.actions.deliver_webhook import DeliveryRules
 from ingest_service.actions.identify_principal import Authenticator
 from ingest_service.actions.prove_log import PublishedHead
 from ingest_service.actions.read_feed import FeedTail
+from ingest_service.actions.record_denials import SecurityLog
 from ingest_service.actions.take_upload import Holders
 from ingest_service.courier.webhooks import Courier
 from ingest_service.domain.admission import Door
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import Clock, utc_now
 from ingest_service.domain.holds import KINDS, HoldKind
+from ingest_service.domain.purpose import PurposePolicy
 from ingest_service.domain.read_back_lag import ReadBackLag
 from ingest_service.domain.retention import ObjectLock, RetentionRules
 from ingest_service.domain.token import TokenRules
@@ -59,6 +61,7 @@ class Resources:
     door      lets requests in, or not
     lag       how long docks wait for their receipts
     feed      the end of the log, for those who wait there
+    security  who was refused what
     """
 
     pool: Pool
@@ -77,11 +80,13 @@ class Resources:
     door: Door
     lag: ReadBackLag
     feed: FeedTail
+    security: SecurityLog
     head: PublishedHead = field(default_factory=PublishedHead)
     witnesses: Witnesses = field(default_factory=Witnesses)
     time_authority: TimeAuthority | None = None
     courier: Courier = field(default_factory=Courier)
     retention: RetentionRules = field(default_factory=RetentionRules)
+    purposes: PurposePolicy = field(default_factory=PurposePolicy)
 
     @property
     def locks_objects(self) -> bool:
@@ -156,6 +161,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         keyring = open_keyring(settings.jwks)
         holders = Holders(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
         feed = FeedTail(pool=pool, seats_max=settings.feed_seats_max)
+        security = SecurityLog(pool=pool)
+        await stack.enter_async_context(security.running())
         await stack.enter_async_context(listening(pool, holders.interrupt, feed.ring))
         stack.push_async_callback(witnesses.close)
         courier = Courier(may_be_private=settings.webhook_allow_private)
@@ -204,11 +211,13 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             door=Door(settings.requests_in_work_max, pressure=pool.line.pressure),
             lag=ReadBackLag(),
             feed=feed,
+            security=security,
             head=PublishedHead(witnesses.policy),
             witnesses=witnesses,
             time_authority=time_authority,
             courier=courier,
             retention=make_retention_rules(settings),
+            purposes=PurposePolicy(settings.purpose_scopes),
         )
 
 

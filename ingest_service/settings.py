@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "INGEST_"
+PURPOSE_SCOPES = frozenset({"content:read", "audit:read"})
 
 
 class Settings(BaseSettings):
@@ -92,6 +93,12 @@ class Settings(BaseSettings):
     )
     station_token_lifetime_max_s: int = Field(
         default=3600, ge=60, description="Longest `exp - iat` that a station may sign for itself."
+    )
+
+    purpose_required: str = Field(
+        default="",
+        description="Scopes, separated by commas, whose use must be given a `purpose`: "
+        "content:read (footage and custody packs), audit:read.",
     )
 
     # --- the custody log ---------------------------------------------------------------
@@ -283,6 +290,19 @@ class Settings(BaseSettings):
     worker_stale_after_s: float = Field(
         default=30, gt=0, description="/readyz complains when `ingest work` was silent this long."
     )
+
+    @property
+    def purpose_scopes(self) -> frozenset[str]:
+        """Scopes whose use must be given a purpose."""
+        return frozenset(name.strip() for name in self.purpose_required.split(",") if name.strip())
+
+    @model_validator(mode="after")
+    def _purposes_are_of_scopes(self) -> Self:
+        unknown = self.purpose_scopes - PURPOSE_SCOPES
+        if unknown:
+            message = f"INGEST_PURPOSE_REQUIRED names {', '.join(sorted(unknown))}; it may name "
+            raise ValueError(message + ", ".join(sorted(PURPOSE_SCOPES)))
+        return self
 
     @model_validator(mode="after")
     def _time_authority_is_whole(self) -> Self:

@@ -408,6 +408,31 @@ CREATE TABLE public.schema_migrations (
     version character varying NOT NULL
 );
 
+CREATE TABLE public.security_events (
+    security_event_id bigint NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    principal_kind text,
+    principal_id text,
+    method text NOT NULL,
+    route text NOT NULL,
+    problem text NOT NULL,
+    denial_count bigint NOT NULL,
+    first_at timestamp with time zone NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    last_request_id text,
+    last_source text,
+    CONSTRAINT security_events_count CHECK ((denial_count > 0))
+);
+
+ALTER TABLE public.security_events ALTER COLUMN security_event_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.security_events_security_event_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public.station_keys (
     key_id text NOT NULL,
     station_id text NOT NULL,
@@ -613,6 +638,9 @@ ALTER TABLE ONLY public.retention_progress
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
+ALTER TABLE ONLY public.security_events
+    ADD CONSTRAINT security_events_pkey PRIMARY KEY (security_event_id);
+
 ALTER TABLE ONLY public.station_keys
     ADD CONSTRAINT station_keys_pkey PRIMARY KEY (key_id);
 
@@ -694,6 +722,8 @@ CREATE INDEX retention_due_idx ON public.retention USING btree (due_at) WHERE (d
 
 CREATE INDEX retention_warning_idx ON public.retention USING btree (due_at) WHERE ((due_at IS NOT NULL) AND is_unclassified AND (warned_at IS NULL));
 
+CREATE INDEX security_events_principal_idx ON public.security_events USING btree (principal_id, security_event_id);
+
 CREATE INDEX station_keys_station_idx ON public.station_keys USING btree (station_id);
 
 CREATE INDEX uploads_clip_idx ON public.uploads USING btree (clip_id);
@@ -755,6 +785,10 @@ CREATE TRIGGER log_timestamps_no_truncate BEFORE TRUNCATE ON public.log_timestam
 CREATE TRIGGER retention_approvals_append_only BEFORE DELETE OR UPDATE ON public.retention_approvals FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER retention_policies_append_only BEFORE DELETE OR UPDATE ON public.retention_policies FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER security_events_append_only BEFORE DELETE OR UPDATE ON public.security_events FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER security_events_no_truncate BEFORE TRUNCATE ON public.security_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 ALTER TABLE ONLY public.assertions
     ADD CONSTRAINT assertions_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
@@ -884,6 +918,8 @@ GRANT SELECT,INSERT ON TABLE public.retention_policies TO ingest_service;
 GRANT SELECT,UPDATE ON TABLE public.retention_progress TO ingest_service;
 
 GRANT SELECT ON TABLE public.schema_migrations TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.security_events TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.station_keys TO ingest_service;
 

@@ -217,6 +217,7 @@ def _show_event(event: CustodyEvent) -> bodies.CustodyEvent:
             *_NO_TOKEN,
             errors.ClipNotFound,
             errors.ContentGone,
+            errors.PurposeRequired,
             errors.RangeUnsatisfiable,
             errors.ErasureBegun,
             errors.UploadBusy,
@@ -239,6 +240,7 @@ async def get_content(
 
     A purpose that asks for it (as 'complaint' does by default) places a hold before that.
     """
+    opened.purposes.require(CONTENT_READ, purpose)
     clip = await _get_allowed(clip_id, principal, opened, CONTENT_READ)
     if clip.state not in _READABLE_STATES or clip.object_key is None or clip.size_bytes is None:
         raise errors.ContentGone(clip_id, clip.state)

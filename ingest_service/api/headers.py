@@ -1,6 +1,7 @@
 """Header values that are numbers of bytes, and which of two forms an answer may take."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -25,16 +26,27 @@ def parse_integer(headers: Headers, name: str) -> int:
     return int(value)
 
 
+def choose_media_type(headers: Headers, offered: Sequence[str]) -> str:
+    """Return which of the offered types Accept wants most; the first one if it does not say."""
+    accepted = _read_accepted(headers)
+    return max(offered, key=lambda media_type: _weigh(accepted, media_type))
+
+
 def prefers_text(headers: Headers) -> bool:
     """Tell whether Accept wants text/plain rather than application/json (RFC 9110, 12.5.1).
 
     JSON is the answer to who does not care, or cannot be understood.
     """
+    accepted = _read_accepted(headers)
+    return _weigh(accepted, "text/plain") > _weigh(accepted, "application/json")
+
+
+def _read_accepted(headers: Headers) -> dict[str, float]:
     accepted: dict[str, float] = {}
     for element in ",".join(headers.getlist("accept")).lower().split(","):
         media_range, *parameters = (part.strip() for part in element.split(";"))
         accepted[media_range] = _parse_weight(parameters)
-    return _weigh(accepted, "text/plain") > _weigh(accepted, "application/json")
+    return accepted
 
 
 def _weigh(accepted: dict[str, float], media_type: str) -> float:

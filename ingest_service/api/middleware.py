@@ -21,6 +21,8 @@ CALLER_GONE: Final = 499
 
 _LOG: Final = structlog.get_logger("ingest.request")
 _SERVER_ERRORS: Final = 500
+# What the security log is for; tus's own 403 are of uploads, not of people.
+_DENIALS: Final = frozenset({"unauthorized", "token-expired", "key-revoked", "forbidden"})
 _ID_CHARS_MAX: Final = 64
 _ID_CHARS: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:"
 # Other methods share one label: a stranger must not make us a metric per invented word.
@@ -127,6 +129,8 @@ class ObserveRequests:
         # Without an answer the process is going away, or the caller is.
         status = answer.status or CALLER_GONE
         meters.count(status, seconds)
+        if fields.get("outcome") in _DENIALS:
+            _note_denial(scope, meters, fields)
         if fields.get("outcome") in _SHED_OUTCOMES:
             self._tell_shed(meters, fields)
             return
@@ -169,6 +173,20 @@ class ObserveRequests:
             if method in _METHODS:
                 self._meters[route, method] = meters
         return meters
+
+
+def _note_denial(scope: Scope, meters: _Meters, fields: dict[str, object]) -> None:
+    """Note in the security log that somebody was refused."""
+    kind, name = fields.get("principal_kind"), fields.get("principal")
+    client = scope.get("client")
+    scope["app"].state.resources.security.note(
+        principal=None if kind is None else (str(kind), str(name)),
+        method=meters.method,
+        route=meters.route,
+        problem=str(fields.get("outcome", "refused")),
+        request_id=str(fields["request_id"]),
+        source=str(client[0]) if client else None,
+    )
 
 
 def _find_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

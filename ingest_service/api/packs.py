@@ -37,6 +37,7 @@ router = APIRouter(prefix="/v1", tags=["clips"])
             errors.ClipNotFound,
             errors.ContentGone,
             errors.ErasureBegun,
+            errors.PurposeRequired,
             errors.LogPartNotFound,
             errors.LogForked,
             errors.StoredBytesLost,
@@ -60,6 +61,7 @@ async def get_pack(
     A file that breaks off, or has no directory at its end, is no pack.
     """
     principal.require_any(DISCLOSURES_WRITE, HOLDS_WRITE)
+    opened.purposes.require(CONTENT_READ, purpose)
     telemetry.add_fields(clip_id=str(clip_id))
     clip = await get_visible_clip(clip_id, principal, pool=opened.pool)
     await hold_for_purpose(

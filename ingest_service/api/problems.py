@@ -55,6 +55,7 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.TokenExpired: _FIX_401,
     errors.KeyRevoked: HttpRow(401, "stop"),
     errors.Forbidden: HttpRow(403, "stop"),
+    errors.PurposeRequired: HttpRow(422, "fix"),
     # things that are not there
     errors.NotFound: _STOP_404,
     errors.RouteNotFound: _STOP_404,

@@ -32,9 +32,10 @@ _DISCLOSURE: Final = (
     "export.created", "sar.received", "sar.extended", "sar.fulfilled",
 )  # fmt: skip
 _ERASURE: Final = (
-    "retention.computed", "hold.placed", "hold.released", "expiry.warned", "erase.scheduled",
-    "erase.blocked", "erase.executed", "erase.restored", "erase.batch_halted",
-    "erase.batch_released",
+    "retention.policy_made", "retention.policy_approved", "retention.computed",
+    "hold.placed", "hold.released", "expiry.warned",
+    "erase.scheduled", "erase.forecast", "erase.intended", "erase.blocked", "erase.executed",
+    "erase.restored", "erase.batch_halted", "erase.halt_confirmed", "erase.halt_released",
 )  # fmt: skip
 # The service's own book-keeping: nobody's data is processed by it.
 _INTEGRITY: Final = (

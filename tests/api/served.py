@@ -23,6 +23,7 @@ from ingest_service.actions.identify_principal import Authenticator
 from ingest_service.actions.publish_checkpoint import publish_checkpoints
 from ingest_service.actions.read_back_clip import read_back_clip
 from ingest_service.actions.read_feed import FeedTail
+from ingest_service.actions.record_denials import SecurityLog
 from ingest_service.actions.register_station import register_station
 from ingest_service.actions.sequence_log import Sequencer, sequence_log
 from ingest_service.actions.take_upload import Holders
@@ -194,6 +195,7 @@ class Served:
             door=Door(256, pressure=pool.line.pressure),
             lag=ReadBackLag(),
             feed=FeedTail(pool=pool, seats_max=20),
+            security=SecurityLog(pool=pool),
         )
 
     @property
