@@ -10,6 +10,7 @@ from ingest_service.cli.key import key_app
 from ingest_service.cli.migrate import migrate
 from ingest_service.cli.openapi import openapi
 from ingest_service.cli.rebuild import rebuild
+from ingest_service.cli.schemas import schemas
 from ingest_service.cli.serve import serve
 from ingest_service.cli.settings_table import settings_table
 from ingest_service.cli.signing_key import make_key
@@ -35,6 +36,7 @@ app.command()(demo)
 app.command()(witness)
 app.command()(settings_table)
 app.command()(openapi)
+app.command()(schemas)
 app.command()(audit)
 app.command()(rebuild)
 app.add_typer(key_app)
