@@ -16,7 +16,7 @@ from uuid import UUID
 
 import structlog
 
-from ingest_service.actions.compute_retention import compute_clips, is_due
+from ingest_service.actions.compute_retention import compute_clips
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import (
     WORKER,
@@ -73,10 +73,9 @@ async def intend_erasures(*, pool: Pool, rules: RetentionRules, now: Clock) -> i
         advances = []
         for each in computed:
             clip, decision = each.clip, each.decision
+            # One that is not due any more was restored by the computing.
             is_over = clip.erase_after is not None and clip.erase_after <= moment
             if clip.phase != "notice" or clip.is_held or clip.clip_id in held or not is_over:
-                continue
-            if not is_due(decision, moment):
                 continue
             facts: dict[str, Any] = {
                 "policy": decision.policy,

@@ -49,10 +49,15 @@ ANNA, BEN, CARA = person("P-anna"), person("P-ben"), person("P-cara")
 
 @dataclass
 class Life:
-    """One service over months: `later(days)` moves its clock, `work()` does what the jobs do."""
+    """One service over months: `later(days)` moves its clock, `work()` does what the jobs do.
+
+    published  where the log goes, if not into the vault
+    """
 
     pool: Pool
     vault: Any
+    published: Any = None
+    footage: bytes = FOOTAGE
     rules: RetentionRules = field(default_factory=RetentionRules)
     locks_objects: bool = False
     clock: Clock = field(default_factory=Clock)
@@ -70,8 +75,8 @@ class Life:
     async def receive(self, **announced: Any) -> Clip:
         """Bring a clip in, up to its seal."""
         service = self.process
-        clip = (await service.announce(describe_recording(FOOTAGE, **announced))).clip
-        for index, chunk in enumerate(cut_chunks(FOOTAGE)):
+        clip = (await service.announce(describe_recording(self.footage, **announced))).clip
+        for index, chunk in enumerate(cut_chunks(self.footage)):
             await service.store(clip.clip_id, index, chunk)
         await service.seal(clip.clip_id)
         return await self.get(clip.clip_id)
@@ -104,7 +109,7 @@ class Life:
     async def publish(self) -> None:
         while await sequence_log(Sequencer(), pool=self.pool, signer=SIGNER, now=self.clock):
             pass
-        while await publish_checkpoints(pool=self.pool, vault=self.vault):
+        while await publish_checkpoints(pool=self.pool, vault=self.published or self.vault):
             pass
 
     async def compute(self) -> None:

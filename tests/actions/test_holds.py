@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from ingest_service.actions.hold_for_purpose import hold_for_purpose
-from ingest_service.actions.place_hold import Order
+from ingest_service.actions.place_hold import Order, hold_objects
 from ingest_service.actions.place_holds_in_bulk import place_holds, preview_hold
 from ingest_service.actions.read_back_clip import read_back_clip
 from ingest_service.actions.sync_legal_holds import sync_legal_holds
@@ -53,6 +53,14 @@ async def test_a_held_clip_is_not_announced_for_erasure(life):
 
     assert await life.schedule() == 0
     assert (await life.get(clip.clip_id)).is_held
+
+
+async def test_nobody_walks_over_held_clips_again_and_again(life):
+    clip = await life.secure(evidential_state="non_evidential")
+
+    await life.hold(clip.clip_id)
+
+    assert (await life.living(clip.clip_id)).due_at is None
 
 
 async def test_a_hold_calls_an_announced_erasure_off(life):
@@ -256,6 +264,26 @@ async def test_a_hold_that_is_placed_while_the_store_lets_go_is_set_again(life):
     assert is_locked(life, clip)
 
 
+async def test_a_hold_that_dies_while_the_store_lets_go_leaves_nothing(life):
+    life.locks_objects = True
+    clip = await life.secure()
+    hold = await life.hold(clip.clip_id)
+    await sync(life)
+    await life.release(hold.hold_id)
+
+    letting_go, halt = await hold_at(life.vault, "set_legal_hold", sync(life))
+    await hold_objects(
+        [await life.living(clip.clip_id)], pool=life.pool, vault=life.vault, now=life.clock
+    )
+    halt.let_go()
+    await letting_go
+    between = is_locked(life, clip)
+    life.later(1)
+    await sync(life)
+
+    assert (between, is_locked(life, clip)) == (True, False)
+
+
 async def test_what_was_held_before_there_was_an_object_is_locked_before_it_is_secured(life):
     clip = (
         await life.process.announce({"device_serial": "B", "recording_id": "r", "size_bytes": 0})
@@ -344,9 +372,11 @@ async def test_release_against_erase(life, is_release_first):
 
     await race(life, clip, *(contenders if is_release_first else contenders[::-1]))
     await life.work()
+    announced = (await life.get(clip.clip_id)).state
     life.later(8)
     await life.work()
 
+    assert announced == "secured"
     assert (await life.get(clip.clip_id)).is_held
     assert life.bytes_of(clip) is not None
 
