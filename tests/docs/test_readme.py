@@ -2,22 +2,15 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.docs.documents import README, find_blocks
+from tests.docs.documents import README, find_blocks, run
 
 pytestmark = [
     pytest.mark.e2e,
@@ -27,52 +20,12 @@ pytestmark = [
 ]
 
 CLIP_BYTES: Final = 25_165_824
-START_TIMEOUT_S: Final = 120
-RUN_TIMEOUT_S: Final = 300
 COMMANDS: Final = [
     line
     for block in find_blocks(README, "sh")
     for line in block.splitlines()
     if line and not line.startswith("make ")
 ]
-
-
-@pytest.fixture(scope="module")
-def desk() -> Iterator[Path]:
-    """A folder as the README's reader has it: `.venv`, and `data` of a running `ingest dev`."""
-    with tempfile.TemporaryDirectory(prefix="ingest-readme-") as name:
-        folder = Path(name)
-        (folder / ".venv").symlink_to(sys.prefix)
-        log_file = folder / "dev.log"
-        command = [sys.executable, "-m", "ingest_service", "dev", "--data", "data", "--port", "0"]
-        with log_file.open("wb") as log:
-            dev = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-        try:
-            deadline = time.monotonic() + START_TIMEOUT_S
-            while not (folder / "data/dev.json").exists():
-                assert dev.poll() is None, log_file.read_text()
-                assert time.monotonic() < deadline, log_file.read_text()
-                time.sleep(0.1)
-            yield folder
-        finally:
-            dev.send_signal(signal.SIGTERM)
-            dev.wait(60)
-
-
-def run(script: str, desk: Path) -> str:
-    # A proxy of this desk must not stand between curl and our own machine.
-    environment = {**os.environ, "no_proxy": "127.0.0.1"}
-    finished = subprocess.run(
-        ["bash", "-eu", "-o", "pipefail", "-c", script],
-        cwd=desk,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=RUN_TIMEOUT_S,
-        check=False,
-    )
-    assert finished.returncode == 0, f"{finished.stdout}\n{finished.stderr}"
-    return finished.stdout
 
 
 @pytest.fixture(scope="module")
