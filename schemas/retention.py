@@ -75,7 +75,7 @@ class PolicyList(BaseModel):
 class ConsideredRule(BaseModel):
     """A rule or a floor that applies to a clip."""
 
-    name: str = Field(description="Policy and version, or 'not before: ...'.")
+    name: str = Field(description="Policy and version, or 'floor/secured', 'floor/restored'.")
     category: str | None
     evidential_state: str | None
     days: float | None
@@ -117,7 +117,8 @@ class RetentionAnswer(BaseModel):
     basis: str | None = Field(description="What the days are counted from.")
     basis_at: datetime | None
     basis_reason: str | None
-    won: ConsideredRule | None
+    policy: str | None = Field(description="By whose rule, the longest: policy and version.")
+    won: ConsideredRule | None = Field(description="What decides the date: a rule, or a floor.")
     lost: list[ConsideredRule]
     inputs: RetentionInputs
     policies_in_force: list[str]

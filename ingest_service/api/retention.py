@@ -156,6 +156,7 @@ def _show_retention(explained: Explanation) -> bodies.RetentionAnswer:
         basis=None if decision is None else decision.basis,
         basis_at=None if decision is None else decision.basis_at,
         basis_reason=None if decision is None else decision.basis_reason,
+        policy=None if decision is None else decision.policy,
         won=None if decision is None or decision.won is None else _show_rule(decision.won),
         lost=[] if decision is None else [_show_rule(each) for each in decision.lost],
         inputs=bodies.RetentionInputs(

@@ -153,7 +153,7 @@ class LivingClip:
 class Considered:
     """What was weighed for a clip's date; erase_due_at None = it asks to keep the clip.
 
-    name  'default/1', 'not before: secured', 'not before: restored'
+    name  'default/1'; of a floor 'floor/secured' or 'floor/restored'
     """
 
     name: str
@@ -167,7 +167,9 @@ class Considered:
 class Decision:
     """A clip's date and everything that led to it.
 
-    won   None where no rule applies: such a clip is kept
+    won   what asks for the latest date: a rule, or a floor; None where no rule applies: such a
+          clip is kept
+    rule  the longest of the rules
     lost  what applied as well, and asks for less
     """
 
@@ -176,21 +178,26 @@ class Decision:
     basis_reason: str
     erase_due_at: datetime | None
     won: Considered | None
+    rule: Considered | None
     lost: tuple[Considered, ...]
 
     @property
     def policy(self) -> str | None:
-        """The name of what won."""
-        return None if self.won is None else self.won.name
+        """By whose rule: policy and version."""
+        return None if self.rule is None else self.rule.name
 
     @property
     def reason(self) -> str:
         """Why this date, in a sentence."""
-        if self.won is None:
+        if self.won is None or self.rule is None:
             return "no rule applies: the clip is kept"
         if self.erase_due_at is None:
-            return f"{self.won.name} keeps the clip: {_describe(self.won)}"
-        return f"{self.won.name}: {self.won.days:g} days, {_describe(self.won)}"
+            return f"{self.rule.name} keeps the clip: {_describe(self.rule)}"
+        why = f"{self.rule.name}: {self.rule.days:g} days, {_describe(self.rule)}"
+        if self.won is self.rule:
+            return why
+        moment = self.won.name.removeprefix(_FLOOR)
+        return f"{why}; not earlier than {self.won.days:g} days after it was {moment}"
 
 
 def list_in_force(policies: Sequence[Policy], now: datetime) -> list[Policy]:
@@ -225,10 +232,11 @@ def decide(clip: LivingClip, policies: Sequence[Policy], *, floor: timedelta) ->
         if rule.applies_to(clip.category, clip.evidential_state)
     ]
     if not considered:
-        return Decision(basis, basis_at, why, None, None, ())
+        return Decision(basis, basis_at, why, None, None, None, ())
+    rule = max(considered, key=_rank)
     floors = (
-        ("not before: secured", clip.secured_at or clip.announced_at),
-        ("not before: restored", clip.restored_at),
+        (f"{_FLOOR}secured", clip.secured_at or clip.announced_at),
+        (f"{_FLOOR}restored", clip.restored_at),
     )
     considered += [
         Considered(name, None, None, floor / timedelta(days=1), _add(moment, floor))
@@ -236,9 +244,9 @@ def decide(clip: LivingClip, policies: Sequence[Policy], *, floor: timedelta) ->
         if moment is not None
     ]
     # The first of equals wins: a rule before a floor.
-    won = max(considered, key=lambda each: (each.erase_due_at is None, each.erase_due_at or _NEVER))
+    won = max(considered, key=_rank)
     lost = tuple(each for each in considered if each is not won)
-    return Decision(basis, basis_at, why, won.erase_due_at, won, lost)
+    return Decision(basis, basis_at, why, won.erase_due_at, won, rule, lost)
 
 
 def is_changed(clip: LivingClip, decision: Decision) -> bool:
@@ -291,6 +299,11 @@ def _describe(considered: Considered) -> str:
     return ", ".join(named) or "every clip"
 
 
+def _rank(considered: Considered) -> tuple[bool, datetime]:
+    return considered.erase_due_at is None, considered.erase_due_at or _NEVER
+
+
+_FLOOR: Final = "floor/"
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 

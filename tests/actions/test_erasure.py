@@ -273,8 +273,9 @@ async def test_the_certificate_says_what_was_erased_and_why(life):
 
     assert facts.sha256 == clip.sha256.hex()
     assert facts.size_bytes == clip.size_bytes
-    # The floor and the rule ask for 31 days, the floor from a moment later.
-    assert facts.policy == "not before: secured"
+    # Rule and floor ask for 31 days, the floor from a moment later.
+    assert facts.policy == "default/1"
+    assert "not earlier than 31 days after it was secured" in facts.reason
     assert facts.inputs["evidential_state"] == "non_evidential"
     assert facts.no_hold_existed_at <= facts.erased_at
 

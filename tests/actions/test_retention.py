@@ -158,7 +158,7 @@ async def test_why_names_what_won_and_what_lost(life):
 
     assert explained.decision.won.name == "crime/1"
     assert explained.decision.erase_due_at == clip.announced_at + 90 * DAY
-    assert [each.name for each in explained.decision.lost] == ["default/1", "not before: secured"]
+    assert [each.name for each in explained.decision.lost] == ["default/1", "floor/secured"]
 
 
 async def test_why_agrees_with_what_is_recorded(life):

@@ -154,7 +154,7 @@ async def test_why_shows_every_input_what_won_and_what_lost(anna, clip_id):
     clip = (await anna.get(f"/v1/clips/{clip_id}")).json()
 
     assert why["erase_due_at"] == clip["erase_due_at"]
-    assert why["won"]["name"] == "not before: secured"
+    assert why["won"]["name"] == "floor/secured"
     assert [each["name"] for each in why["lost"]] == ["default/1"]
     assert why["inputs"]["evidential_state"] == "non_evidential"
     assert (why["basis"], why["basis_reason"]) == ("received", "the clock was not_set")
@@ -180,7 +180,7 @@ async def test_an_announced_erasure_is_shown_and_taken_back(served, anna, announ
 
     assert (why["state"], why["erasure"]["phase"]) == ("erase_pending", "notice")
     assert restored.status_code == 200
-    assert restored.json()["won"]["name"] == "not before: restored"
+    assert restored.json()["won"]["name"] == "floor/restored"
     assert shown["state"] == "secured"
 
 

@@ -113,7 +113,7 @@ def test_everything_that_applies_is_considered(clip, given_policies):
     ]
 
     considered = [*decision.lost, *([decision.won] if decision.won else [])]
-    named = [each for each in considered if not each.name.startswith("not before")]
+    named = [each for each in considered if not each.name.startswith("floor/")]
     assert len(named) == len(applying)
 
 
@@ -204,7 +204,7 @@ def test_a_clip_that_was_restored_has_its_shortest_term_once_more():
     decision = decide(restored, [policy(Rule(None, None, 31))], floor=FLOOR)
 
     assert decision.erase_due_at == NOW + 71 * DAY
-    assert decision.won.name == "not before: restored"
+    assert decision.won.name == "floor/restored"
 
 
 @pytest.mark.parametrize(
