@@ -14,9 +14,9 @@ import pytest
 START_TIMEOUT_S: Final = 120
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def desk() -> Iterator[Path]:
-    """A folder with `.venv`, and `data` of a running `ingest dev`."""
+    """A folder with `.venv`, and `data` of a running `ingest dev`; nobody was here before."""
     with tempfile.TemporaryDirectory(prefix="ingest-readme-") as name:
         folder = Path(name)
         (folder / ".venv").symlink_to(sys.prefix)
