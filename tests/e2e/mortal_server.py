@@ -7,8 +7,9 @@ numbered step; at the step that the test names the process sends itself SIGKILL.
 Run as a module it is a nursery: it imports everything once, then forks a process per line on
 its standard input, so that a start takes some 50 ms. A line is a JSON object:
 
-    role      "serve" (the API) or "work" (one round of finishing and reading back)
-    die_at    number of the step to die at, from 1; 0 = never
+    role      "serve" (the API), "work" (one round of finishing and reading back) or "sequence"
+              (leads the log until every event has its place and is published)
+    die_at    number of the step to die at, from 1, or its name; 0 = never
     report    file for what the process has to say, one JSON object per line
     settings  of the service
     rules     constants of the service to set otherwise, {"module:NAME": value}
@@ -39,7 +40,9 @@ from ingest_service.api.wire import GuardedProtocol
 from ingest_service.app import create_app
 from ingest_service.jobs.finish_uploads import finish_uploads
 from ingest_service.jobs.read_back import read_back_next
-from ingest_service.ledger import clips, custody, stations, uploads
+from ingest_service.jobs.sequence_log import lead_log
+from ingest_service.ledger import clips, custody, log, stations, uploads
+from ingest_service.ledger.connection import reading
 from ingest_service.resources import Resources, open_resources
 from ingest_service.settings import Settings
 from ingest_service.telemetry import configure_logging
@@ -48,7 +51,7 @@ from ingest_service.vault import s3
 _PR_SET_PDEATHSIG: Final = 1
 _STATEMENTS: Final = {
     statement: name
-    for module in (uploads, clips, custody, stations)
+    for module in (uploads, clips, custody, stations, log)
     for name, statement in vars(module).items()
     if name.isupper() and isinstance(statement, str)
 }
@@ -64,7 +67,7 @@ class Fate:
     """
 
     report: Path
-    die_at: int
+    die_at: int | str
     steps: list[str] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
 
@@ -79,7 +82,7 @@ class Fate:
 
     def step(self, name: str) -> None:
         self.steps.append(name)
-        if len(self.steps) == self.die_at:
+        if self.die_at in (len(self.steps), name):
             self.tell(died=name)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -177,9 +180,11 @@ class MortalVault:
             *others, last = values
             if name in {"put_object", "put_part"}:
                 last = MortalBody(last, self._step, name)
-            self._step(f"before {name}")
+            # What is published differs by what it is: leaves, a tile, a checkpoint.
+            shown = f"{name} {others[0].split('/')[1]}" if name == "put_new" else name
+            self._step(f"before {shown}")
             answer = await found(*others, last, **named)
-            self._step(f"after {name}")
+            self._step(f"after {shown}")
             return answer
 
         return call
@@ -236,6 +241,41 @@ async def work(fate: Fate, settings: dict[str, Any]) -> None:
         await read_back_next(mortal)
 
 
+async def sequence(fate: Fate, settings: dict[str, Any]) -> None:
+    fate.tell(pid=os.getpid(), base_url="")
+    async with open_resources(Settings(**settings)) as opened:
+        is_leading = False
+
+        def step(name: str) -> None:
+            nonlocal is_leading
+            is_leading = is_leading or "TAKE_QUEUED" in name
+            # Asked over and over while nothing waits; what follows is a step of its own.
+            if "HAS_QUEUED" not in name:
+                fate.step(name if is_leading else f"taking the lead, {name}")
+
+        mortal = make_mortal(opened, step)
+
+        async def lead() -> None:
+            while True:
+                await lead_log(mortal)
+
+        leading = asyncio.create_task(lead())
+        while await is_log_behind(opened) and not leading.done():  # noqa: ASYNC110 - Postgres sets no event
+            await asyncio.sleep(0.01)
+        steps = list(fate.steps)
+        leading.cancel()
+        await asyncio.gather(leading, return_exceptions=True)
+        # Those of giving up the lead are no steps of the work.
+        fate.steps = steps
+
+
+async def is_log_behind(opened: Resources) -> bool:
+    async with reading(opened.pool) as connection:
+        return bool(
+            await log.has_queued(connection) or await log.list_unpublished(connection, limit=1)
+        )
+
+
 def live(order: dict[str, Any]) -> None:
     """The whole life of a forked process."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -244,7 +284,7 @@ def live(order: dict[str, Any]) -> None:
     for place, value in order["rules"].items():
         module, _, name = place.partition(":")
         setattr(importlib.import_module(module), name, value)
-    run = {"serve": serve, "work": work}[order["role"]]
+    run = {"serve": serve, "work": work, "sequence": sequence}[order["role"]]
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(run(fate, order["settings"]))
     fate.tell(steps=fate.steps, answers=fate.answers)

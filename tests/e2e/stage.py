@@ -62,7 +62,7 @@ class Nursery:
                 stderr=log,
             )
 
-    def order(self, role: str, die_at: int, settings: dict, rules: dict) -> "Process":
+    def order(self, role: str, die_at: int | str, settings: dict, rules: dict) -> "Process":
         report = self._folder / f"report-{next(self._numbers)}"
         report.touch()
         order = {
@@ -125,7 +125,12 @@ class Stage:
     # --- processes ----------------------------------------------------------------------
 
     async def start(
-        self, *, role: str = "serve", die_at: int = 0, rules: dict | None = None, **settings: Any
+        self,
+        *,
+        role: str = "serve",
+        die_at: int | str = 0,
+        rules: dict | None = None,
+        **settings: Any,
     ) -> Process:
         process = self.nursery.order(role, die_at, self.settings | settings, rules or {})
         self.pids.append(await process.hear("pid", START_TIMEOUT_S))
