@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from ingest_service.actions.audit_tools import BEFORE_ALL, AuditTools, read_object
+from ingest_service.actions.check_erasure import is_being_erased
 from ingest_service.domain.audit import AuditState, is_chosen
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.custody import hash_leaf
@@ -28,7 +29,6 @@ from ingest_service.errors import StoredBytesLost
 from ingest_service.ledger import audit as rows
 from ingest_service.ledger import clips
 from ingest_service.ledger.connection import reading
-from ingest_service.ledger.lifecycle import list_living
 
 BATCH_CLIPS: Final = 500
 # Small objects that are asked for at once.
@@ -245,17 +245,10 @@ async def _look_for(state: AuditState, tools: AuditTools, clip: Clip) -> None:
     if clip.state == "erased":
         if found is not None:
             state.add("object", subject, "the clip was erased, and its bytes are there")
-    elif found is None and not await _was_erased(clip, tools):
+    elif found is None and not await is_being_erased(clip.clip_id, pool=tools.pool):
         state.add("object", subject, "no such object", "not_verifiable")
     elif found is not None and found.size_bytes != clip.size_bytes:
         state.add("object", subject, f"it has {found.size_bytes} bytes, the clip {clip.size_bytes}")
-
-
-async def _was_erased(clip: Clip, tools: AuditTools) -> bool:
-    """Tell whether a clip was erased since its row was read, or is about to be."""
-    async with reading(tools.pool) as connection:
-        [now] = await list_living(connection, [clip.clip_id])
-    return now.phase in ("intended", "executed")
 
 
 async def _read_again(state: AuditState, tools: AuditTools, clip: Clip) -> None:
@@ -266,7 +259,7 @@ async def _read_again(state: AuditState, tools: AuditTools, clip: Clip) -> None:
             digest.update(block)
             size_bytes += len(block)
     except StoredBytesLost as lost:
-        if await _was_erased(clip, tools):
+        if await is_being_erased(clip.clip_id, pool=tools.pool):
             return
         # Absent is not altered.
         state.add("object", subject, lost.reason, "not_verifiable")

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from ingest_service.actions.check_erasure import is_being_erased
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import WORKER, Happening, Integrity, chain_events
@@ -29,12 +30,14 @@ async def check_fixity(
     pace  is told of every block's length, and makes the reading wait
 
     'mismatch': other bytes. 'not_verifiable': the store has no such object, which shows no
-    tampering. None: the clip is not retained any more.
+    tampering. None: the clip is not retained any more, or is being erased just then.
 
     Raises:
         VaultUnavailable, LedgerUnavailable: nothing was recorded; the claim lapses.
     """
     result, facts = await _read(clip, vault, pace)
+    if result != "match" and await is_being_erased(clip.clip_id, pool=pool):
+        return None
     latest: Clip | None = clip
     for _ in range(_CHAIN_TRIES):
         if latest is None or latest.state not in _RETAINED:

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from ingest_service import errors, telemetry
+from ingest_service.actions.check_erasure import is_being_erased
 from ingest_service.actions.find_clips import count_received, get_visible_clip, list_clips
 from ingest_service.actions.hold_for_purpose import hold_for_purpose
 from ingest_service.actions.recall_assertions import list_history, recall_clip
@@ -273,7 +274,12 @@ async def get_content(
         now=opened.now,
     )
     headers = _content_headers(clip, etag, start, stop, is_partial=span is not None)
-    blocks = await _begin(opened.vault.read(clip.object_key, clip.object_version, start, stop))
+    try:
+        blocks = await _begin(opened.vault.read(clip.object_key, clip.object_version, start, stop))
+    except errors.StoredBytesLost as lost:
+        if await is_being_erased(clip_id, pool=opened.pool):
+            raise errors.ContentGone(clip_id, "being erased") from lost
+        raise
     return StreamingResponse(blocks, 200 if span is None else 206, headers, headers["Content-Type"])
 
 

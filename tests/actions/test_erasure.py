@@ -1,9 +1,11 @@
 """Erasure in two phases: announced, taken back or not, intended, deleted by version, certified."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
+from ingest_service.actions.check_fixity import check_fixity
 from ingest_service.actions.issue_certificate import issue_certificate
 from ingest_service.actions.prove_log import PublishedHead
 from ingest_service.actions.rebuild_ledger import RebuildTools, rebuild_ledger
@@ -259,6 +261,39 @@ async def test_a_process_that_dies_at_any_step_of_a_deletion_is_gone_on_from(
     assert died
     assert ((await life.get(clip.clip_id)).state, life.bytes_of(clip)) == ("erased", None)
     assert (await life.types(clip.clip_id)).count("erase.executed") == 1
+
+
+async def test_two_workers_at_once_erase_a_clip_once(life):
+    clips = [await life.secure(evidential_state="non_evidential") for _ in range(3)]
+    life.later(32)
+
+    await asyncio.gather(life.schedule(), life.schedule())
+    life.later(7)
+    await asyncio.gather(life.intend(), life.intend())
+    await life.publish()
+    await asyncio.gather(life.execute(), life.execute())
+
+    for clip in clips:
+        types = await life.types(clip.clip_id)
+        assert types[-3:] == ["erase.scheduled", "erase.intended", "erase.executed"]
+        assert len(set(types)) == len(types)
+
+
+async def test_bytes_that_are_gone_by_intent_are_no_loss(life):
+    """The worker died between the deletion and its record."""
+    clip = await life.announced()
+    life.later(7)
+    await life.intend()
+    life.vault._versions[clip.object_key].clear()
+
+    result = await check_fixity(
+        clip, pool=life.pool, vault=life.vault, now=life.clock, pace=lambda _: asyncio.sleep(0)
+    )
+    await life.publish()
+    state = await audit(life.pool, life.vault)
+
+    assert result is None
+    assert state.findings == []
 
 
 # --- the certificate ----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -203,6 +204,18 @@ async def test_an_erased_clip_keeps_its_record_and_has_no_content(served, anna, 
     assert_problem(content, 410, "content-gone")
     assert_problem(held, 409, "erasure-begun")
     assert_problem(restored, 409, "erasure-begun")
+
+
+async def test_content_that_goes_while_it_is_asked_for_is_gone_and_no_loss(
+    served, announced, reader
+):
+    [row] = await served.sql("SELECT object_key FROM clips WHERE clip_id = $1", UUID(announced))
+    await served.sql("UPDATE erasures SET phase = 'intended' WHERE clip_id = $1", UUID(announced))
+    served.vault._versions[row["object_key"]].clear()
+
+    response = await reader.get(f"/v1/clips/{announced}/content")
+
+    assert_problem(response, 410, "content-gone")
 
 
 async def test_the_certificate_verifies_under_the_logs_key(served, anna, erased, stranger):
