@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias
+from random import random
+from time import monotonic
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
@@ -17,8 +20,11 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 _CLOSE_TIMEOUT_S: Final = 5.0
 # For those who were let into the line: Postgres has stopped answering meanwhile.
 _ACQUIRE_TIMEOUT_S: Final = 10.0
-# A connection is replaced after so many statements, for what a session may have gathered.
+# A connection is replaced after so many statements, for what a session may have gathered; asyncpg
+# looks at that when it gets one back, so now and then it does.
 _STATEMENTS_MAX: Final = 50_000
+_RENEWED_SHARE: Final = 0.001
+_IDLE_MAX_S: Final = 300.0
 WAIT_MAX_S: Final = 2.0
 
 # What asyncpg raises when the server, the network or the pool is the trouble, not the statement.
@@ -37,8 +43,19 @@ _UNAVAILABLE = (
 )
 
 
+class _Kept(NamedTuple):
+    """A connection that nobody has; since: when it was given back."""
+
+    connection: Connection
+    since: float
+
+
 class Pool(asyncpg.Pool):
     """A pool of connections with a line of our own before it: asyncpg's knows no bound.
+
+    Who comes gets the connection that was given back last, without asyncpg's own hand-over: that
+    makes a task and a timer each time, and costs more than a short statement. What is odd about a
+    connection (an error, a cancellation, its age) is left to asyncpg.
 
     line   who waits
     """
@@ -54,6 +71,41 @@ class Pool(asyncpg.Pool):
             **options,
         )
         self.line = line
+        self._kept: deque[_Kept] = deque()
+        self._may_keep = True
+
+    async def lend(self, timeout: float | None) -> Connection:  # noqa: ASYNC109 - asyncpg's
+        """Return the connection that was given back last, or one of asyncpg's."""
+        while self._kept:
+            connection = self._kept.pop().connection
+            if _is_alive(connection):
+                return connection
+            await self.release(connection)
+        lent: Connection = await self._acquire(timeout)  # type: ignore[attr-defined]  # stubs
+        return lent
+
+    async def give_back(self, connection: Connection) -> None:
+        """Keep a connection on which all went well for the next who comes."""
+        is_due = random() < _RENEWED_SHARE  # noqa: S311 - no secret
+        if not self._may_keep or is_due or not _is_alive(connection):
+            await self.release(connection)
+            return
+        now = monotonic()
+        self._kept.append(_Kept(connection, now))
+        if now - self._kept[0].since > _IDLE_MAX_S:
+            # Unused all this time, so fewer are needed: asyncpg will close it.
+            await self.release(self._kept.popleft().connection)
+
+    def get_idle_size(self) -> int:
+        """Return how many connections wait for somebody."""
+        return len(self._kept) + super().get_idle_size()
+
+    async def close(self) -> None:
+        """Close every connection, once those who have one have given it back."""
+        self._may_keep = False
+        while self._kept:
+            await self.release(self._kept.pop().connection)
+        await super().close()
 
     def acquire(self, *, timeout: float | None = None, is_urgent: bool = False) -> "_Turn":
         """Return a context that lends a connection, after those who came before.
@@ -65,31 +117,46 @@ class Pool(asyncpg.Pool):
         return _Turn(self, timeout, is_urgent=is_urgent)
 
 
+def _is_alive(connection: Connection) -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        # Its server went away, and asyncpg has taken it back already.
+        return False
+
+
 class _Turn(PoolAcquireContext):
     """One place in the line, and then one connection."""
 
-    __slots__ = ("_entered_at", "_is_urgent", "_line")
+    __slots__ = ("_entered_at", "_is_urgent", "_lender", "_lent")
+
+    _lent: Connection
 
     def __init__(self, pool: Pool, timeout: float | None, *, is_urgent: bool) -> None:
         super().__init__(pool, timeout)
-        self._line = pool.line
+        self._lender = pool
         self._is_urgent = is_urgent
         self._entered_at = 0.0
 
     async def __aenter__(self) -> Connection:
         timeout_s = self.timeout or _ACQUIRE_TIMEOUT_S
-        self._entered_at = await self._line.enter(timeout_s=timeout_s, is_urgent=self._is_urgent)
+        line = self._lender.line
+        self._entered_at = await line.enter(timeout_s=timeout_s, is_urgent=self._is_urgent)
         try:
-            return await super().__aenter__()
+            self._lent = await self._lender.lend(self.timeout)
         except BaseException:
-            self._line.leave(self._entered_at)
+            line.leave(self._entered_at)
             raise
+        return self._lent
 
     async def __aexit__(self, *exc: object) -> None:
         try:
-            await super().__aexit__(*exc)
+            if exc and exc[0] is not None:
+                await self._lender.release(self._lent)
+            else:
+                await self._lender.give_back(self._lent)
         finally:
-            self._line.leave(self._entered_at)
+            self._lender.line.leave(self._entered_at)
 
 
 async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -118,7 +185,7 @@ async def open_pool(
             max_size=connections_max,
             line=Line(connections_max, wait_max_s=wait_max_s),
             command_timeout=statement_timeout_s,
-            max_inactive_connection_lifetime=300,
+            max_inactive_connection_lifetime=_IDLE_MAX_S,
             init=_prepare_session,
             reset=_keep_session,
             server_settings={"application_name": "ingest", "timezone": "UTC"},
