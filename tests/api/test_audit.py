@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import asyncpg
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from ingest_service.actions.audit_trail import make_span
 from ingest_service.actions.record_denials import SecurityLog
@@ -22,6 +23,7 @@ from ingest_service.domain.purpose import PurposePolicy
 from ingest_service.errors import LedgerUnavailable
 from ingest_service.ledger import trails
 from ingest_service.ledger.connection import reading
+from ingest_service.settings import Settings
 from tests.api.served import assert_problem
 
 AUDITS = [
@@ -499,3 +501,19 @@ async def test_every_role_but_the_auditors_is_refused(served):
         async with served.client(served.token(*scopes, role=role)) as client:
             for path in AUDITS:
                 assert_problem(await client.get(path), 403, "forbidden")
+
+
+def test_a_purpose_can_be_wanted_only_where_it_is_asked_for():
+    known = Settings.model_construct(purpose_required=" audit:read , content:read,")
+
+    assert known.purpose_scopes == {"audit:read", "content:read"}
+    with pytest.raises(ValidationError, match="clips:write"):
+        Settings(
+            ledger_dsn="x",
+            vault_endpoint="x",
+            vault_bucket="xxx",
+            vault_access_key="x",
+            vault_secret_key="x",  # noqa: S106 - nothing is opened
+            signing_key_file="x",
+            purpose_required="clips:write",
+        )
