@@ -237,6 +237,7 @@ def make_retention_rules(settings: Settings) -> RetentionRules:
         clips_per_day_max=settings.erase_clips_per_day_max,
         by_another=frozenset(_read_kind(name) for name in names if name),
         purposes=purposes,
+        locks_objects=settings.object_lock != "off",
     )
 
 

@@ -22,7 +22,7 @@ from ingest_service.domain.retention import (
     is_changed,
     list_in_force,
 )
-from ingest_service.ledger import erasures, retention
+from ingest_service.ledger import erasures, holds, retention
 from ingest_service.ledger.connection import Connection, Pool, writing
 from ingest_service.ledger.lifecycle import Advance, advance_clips, lock_clips
 from ingest_service.ledger.retention import Computed, Progress
@@ -129,7 +129,16 @@ async def compute_clips(
         await advance_clips(connection, advances)
         await retention.record_retention(connection, computed, moment)
         await erasures.cancel_notices(connection, cancelled)
+    if rules.locks_objects:
+        turned = [each.clip.clip_id for each in advances if _turns(each)]
+        await holds.mark_sync(connection, turned, moment)
     return after
+
+
+def _turns(advance: Advance) -> bool:
+    """Tell whether a clip is kept without a date now, and was not; or the other way round."""
+    was_kept = advance.clip.computed_at is not None and advance.clip.erase_due_at is None
+    return was_kept is not (advance.erase_due_at is None)
 
 
 def is_due(decision: Decision, moment: datetime) -> bool:

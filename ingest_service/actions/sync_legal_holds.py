@@ -1,4 +1,4 @@
-"""Make the store's legal holds what the ledger says, after a hold was placed or released."""
+"""Make the store's legal holds what the ledger says: on what is held, or kept without a date."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ _BATCH: Final = 50
 async def sync_legal_holds(*, pool: Pool, vault: Vault, now: Clock) -> int:
     """Bring a batch in line; return how many there were.
 
-    A clip is forgotten only if it is held, or not, as it was when the store was asked, and if
+    A clip is forgotten only if it is kept, or not, as it was when the store was asked, and if
     nobody has placed or released a hold meanwhile: else the store is told once more.
 
     Raises:
@@ -25,9 +25,9 @@ async def sync_legal_holds(*, pool: Pool, vault: Vault, now: Clock) -> int:
     for sync in syncs:
         if sync.object_key is not None and sync.state != "erased":
             try:
-                await vault.set_legal_hold(sync.object_key, sync.object_version, is_on=sync.is_held)
+                await vault.set_legal_hold(sync.object_key, sync.object_version, is_on=sync.is_kept)
             except StoredBytesLost:
-                if sync.is_held:
+                if sync.is_kept:
                     raise
         async with reading(pool) as connection:
             await holds.end_sync(connection, sync)

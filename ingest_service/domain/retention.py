@@ -44,6 +44,7 @@ class RetentionRules:
     clips_per_day_max  as many are scheduled, and as many deleted, on one day
     by_another         kinds of holds that whoever placed them may not release
     purposes           purpose code of an access -> kind of the hold that it places
+    locks_objects      the store sets a legal hold on what is kept without a date
     """
 
     floor: timedelta = timedelta(days=31)
@@ -57,6 +58,7 @@ class RetentionRules:
         {"evidence", "case", "subject_access_request", "complaint", "legal"}
     )
     purposes: Mapping[str, HoldKind] = field(default_factory=lambda: {"complaint": "complaint"})
+    locks_objects: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,22 +116,28 @@ async def mark_sync(connection: Connection, clip_ids: Sequence[UUID], due_at: da
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """A clip whose legal hold is to be looked at; mark tells whether somebody came meanwhile."""
+    """A clip whose legal hold is to be looked at.
+
+    mark     tells whether somebody came meanwhile
+    is_kept  held, or kept without a date
+    """
 
     clip_id: UUID
     mark: UUID
     state: str
-    is_held: bool
     object_key: str | None
     object_version: str | None
+    is_kept: bool
 
 
 LIST_SYNCS: Final = """
-    SELECT clip_id, mark, state, is_held, object_key, object_version
+    SELECT clip_id, mark, state, object_key, object_version,
+           is_held OR (retention.clip_id IS NOT NULL AND retention.erase_due_at IS NULL) AS is_kept
       FROM legal_hold_syncs
       JOIN clips USING (clip_id)
-     WHERE due_at <= $1
-  ORDER BY due_at
+ LEFT JOIN retention USING (clip_id)
+     WHERE legal_hold_syncs.due_at <= $1
+  ORDER BY legal_hold_syncs.due_at
      LIMIT $2
 """
 
@@ -146,13 +152,17 @@ END_SYNC: Final = """
     DELETE FROM legal_hold_syncs
      WHERE clip_id = $1
        AND mark = $2
-       AND EXISTS (SELECT FROM clips WHERE clips.clip_id = $1 AND clips.is_held = $3)
+       AND $3 = (SELECT is_held
+                        OR (retention.clip_id IS NOT NULL AND retention.erase_due_at IS NULL)
+                   FROM clips
+              LEFT JOIN retention USING (clip_id)
+                  WHERE clip_id = $1)
 """
 
 
 async def end_sync(connection: Connection, sync: Sync) -> None:
     """Forget a clip whose legal hold is what the ledger says."""
-    await connection.execute(END_SYNC, sync.clip_id, sync.mark, sync.is_held)
+    await connection.execute(END_SYNC, sync.clip_id, sync.mark, sync.is_kept)
 
 
 # --- bulk ------------------------------------------------------------------------------------

@@ -305,6 +305,33 @@ async def test_what_was_held_before_there_was_an_object_is_locked_before_it_is_s
     assert is_locked(life, secured)
 
 
+async def test_the_store_holds_what_is_evidence_until_it_is_none(life):
+    life.set(locks_objects=True)
+    clip = await life.secure()
+    await life.asserted(clip.clip_id, "evidential_state.changed", evidential_state="evidential")
+    await life.compute()
+    await sync(life)
+    between = is_locked(life, clip)
+    await life.asserted(clip.clip_id, "evidential_state.changed", evidential_state="non_evidential")
+    await life.compute()
+    await sync(life)
+
+    assert between
+    assert not is_locked(life, clip)
+    assert await sync(life) == 0
+
+
+async def test_evidence_stays_locked_after_its_last_hold_is_released(life):
+    life.set(locks_objects=True)
+    life.locks_objects = True
+    clip = await life.secure(evidential_state="evidential")
+    hold = await life.hold(clip.clip_id)
+    await life.release(hold.hold_id)
+    await sync(life)
+
+    assert is_locked(life, clip)
+
+
 # --- races: whoever is second sees what the first one did ----------------------------------
 
 
