@@ -20,7 +20,7 @@ from ingest_service.verifier.checkpoints import check_growth
 from ingest_service.verifier.documents import BYTES_MAX
 from ingest_service.verifier.findings import Findings
 from ingest_service.verifier.packs import check_pack
-from ingest_service.verifier.receipts import check_receipt
+from ingest_service.verifier.receipts import check_certificate, check_receipt
 from ingest_service.verifier.timestamps import check_timestamp
 
 _COLOURS: Final = {
@@ -90,6 +90,30 @@ def receipt(
     except OSError as error:
         _refuse(f"{clip}: {error.strerror}")
     _conclude(findings, as_json=as_json)
+
+
+@verify_app.command()
+def certificate(
+    file: Annotated[Path, typer.Argument(metavar="CERTIFICATE", exists=True, dir_okay=False)],
+    *,
+    key: KeyOption = None,
+    key_file: KeyFileOption = None,
+    witness_key: WitnessKeysOption = None,
+    quorum: QuorumOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the certificate of an erasure.
+
+    CERTIFICATE is what /v1/clips/CLIP/certificate answered.
+
+    \b
+    Example:
+      ingest verify certificate certificate.json --key-file log.vkey
+    """  # noqa: D301  \b keeps the example's lines
+    verifier_key, witnesses = _read_keys(key, key_file, witness_key, quorum)
+    _conclude(
+        check_certificate(_read(file), key=verifier_key, witnesses=witnesses), as_json=as_json
+    )
 
 
 @verify_app.command()

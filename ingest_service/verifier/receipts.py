@@ -1,6 +1,7 @@
-"""Check a receipt, and a file against it."""
+"""Check a receipt and a file against it; or the certificate of an erasure."""
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,13 @@ from ingest_service.domain.cosignature import WitnessPolicy, find_cosignature
 from ingest_service.domain.custody import format_time, hash_leaf
 from ingest_service.domain.merkle import ProofInvalid, verify_inclusion
 from ingest_service.domain.note import NoteInvalid, VerifierKey, verify_signature
-from ingest_service.domain.receipt import ReceiptInvalid, read_secured_facts, signed_message
+from ingest_service.domain.receipt import (
+    ReceiptInvalid,
+    certified_message,
+    read_erased_facts,
+    read_secured_facts,
+    signed_message,
+)
 from ingest_service.verifier.documents import DocumentUnreadable, KeptReceipt, read_receipt
 from ingest_service.verifier.findings import Findings
 from schemas.receipt import SecuredFacts
@@ -39,7 +46,7 @@ def check_receipt(
     except DocumentUnreadable as error:
         findings.fails("receipt", str(error))
         return findings
-    _check_statement(receipt, key, findings)
+    _check_statement(receipt, key, findings, signed_message)
     _check_log(receipt, key, witnesses, findings)
     facts = _check_event(receipt, findings)
     if clip is None:
@@ -51,7 +58,41 @@ def check_receipt(
     return findings
 
 
-def _check_statement(receipt: KeptReceipt, key: VerifierKey, findings: Findings) -> None:
+def check_certificate(content: bytes, *, key: VerifierKey, witnesses: WitnessPolicy) -> Findings:
+    """Check the certificate of an erasure under a pinned key."""
+    findings = Findings()
+    try:
+        certificate = read_receipt(content)
+    except DocumentUnreadable as error:
+        findings.fails("certificate", str(error))
+        return findings
+    _check_statement(certificate, key, findings, certified_message)
+    _check_log(certificate, key, witnesses, findings)
+    try:
+        facts = read_erased_facts(certificate.leaf)
+    except ReceiptInvalid as error:
+        findings.fails("event", str(error))
+        return findings
+    findings.holds(
+        "event",
+        f"the leaf states: erased clip {facts.clip_id}, camera {facts.device_serial!a}, "
+        f"{facts.size_bytes} bytes, SHA-256 {facts.sha256}",
+    )
+    findings.holds("rule", f"the leaf states: {facts.policy!a} ({facts.reason!a})")
+    findings.not_checked(
+        "statements",
+        f"that no hold existed at {format_time(facts.no_hold_existed_at)}, and that the bytes are "
+        "gone, are the service's word; the log shows that it was not changed since",
+    )
+    return findings
+
+
+def _check_statement(
+    receipt: KeptReceipt,
+    key: VerifierKey,
+    findings: Findings,
+    make_message: Callable[[bytes], bytes],
+) -> None:
     statement = receipt.statement
     if statement is None:
         return
@@ -62,7 +103,7 @@ def _check_statement(receipt: KeptReceipt, key: VerifierKey, findings: Findings)
         )
         return
     try:
-        verify_signature(key, signed_message(receipt.leaf), statement.signature)
+        verify_signature(key, make_message(receipt.leaf), statement.signature)
     except NoteInvalid as error:
         findings.fails("statement", str(error))
         return

@@ -4,11 +4,13 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from typer.testing import CliRunner
 
 from ingest_service.actions.check_fixity import check_fixity
 from ingest_service.actions.issue_certificate import issue_certificate
 from ingest_service.actions.prove_log import PublishedHead
 from ingest_service.actions.rebuild_ledger import RebuildTools, rebuild_ledger
+from ingest_service.cli.verify import verify_app
 from ingest_service.domain.note import parse_verifier_key
 from ingest_service.domain.receipt import ReceiptInvalid, verify_certificate, verify_receipt
 from ingest_service.errors import (
@@ -336,6 +338,26 @@ async def test_a_changed_certificate_does_not_verify(life, member):
 
     with pytest.raises(ReceiptInvalid):
         verify_certificate(certificate.model_copy(update={member: changed}), SIGNER.verifier_key)
+
+
+async def test_the_tool_verifies_a_certificate_offline(life, tmp_path):
+    clip = await life.announced()
+    await life.erase()
+    await life.publish()
+    certificate = await certify(life, clip.clip_id)
+    file, key_file = tmp_path / "certificate.json", tmp_path / "log.vkey"
+    key_file.write_text(SIGNER.verifier_key)
+    words = ["certificate", str(file), "--key-file", str(key_file)]
+
+    file.write_text(certificate.model_dump_json())
+    honest = CliRunner().invoke(verify_app, words)
+    changed = certificate.leaf.replace(str(clip.size_bytes), "113")
+    file.write_text(certificate.model_copy(update={"leaf": changed}).model_dump_json())
+    forged = CliRunner().invoke(verify_app, words)
+    receipt = CliRunner().invoke(verify_app, ["receipt", *words[1:]])
+
+    assert (honest.exit_code, forged.exit_code, receipt.exit_code) == (0, 1, 1)
+    assert f"erased clip {clip.clip_id}" in honest.output
 
 
 async def test_there_is_no_certificate_before_its_proof_is_published(life):
