@@ -79,11 +79,14 @@ class ClipDetail(Clip):
 
 
 class ClipPage(BaseModel):
-    """A page of clips, newest announcement first."""
+    """A page of clips, in the order of the list."""
 
     clips: list[Clip]
     next_cursor: str | None = Field(
         description="Pass as `cursor` for the next page; null: the end."
+    )
+    prev_cursor: str | None = Field(
+        description="Pass as `cursor` for the page before; null: the start."
     )
 
 

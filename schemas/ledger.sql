@@ -12,11 +12,96 @@ CREATE TYPE public.custody_link AS (
 	leaf_hash bytea
 );
 
+CREATE FUNCTION public.clip_status(state text, evidential_state text, is_held boolean) RETURNS smallint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    SELECT ((array_position(ARRAY['receiving', 'finishing', 'sealed', 'secured', 'quarantined',
+                                  'expired', 'erase_pending', 'erased'], state) - 1) * 8
+          + (array_position(ARRAY['unclassified', 'non_evidential', 'evidential',
+                                  'policing_purpose'], evidential_state) - 1) * 2
+          + CASE WHEN is_held THEN 1 ELSE 0 END)::smallint
+$$;
+
 CREATE FUNCTION public.enqueue_event() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 BEGIN
     INSERT INTO log_queue (event_id, leaf_hash) VALUES (NEW.event_id, NEW.leaf_hash);
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION public.find_cell(asked_borough text, asked_category text, asked_status smallint) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    found integer;
+BEGIN
+    LOOP
+        SELECT cell_id INTO found
+          FROM clip_cells
+         WHERE borough = asked_borough AND category = asked_category AND status = asked_status;
+        IF found IS NOT NULL THEN
+            RETURN found;
+        END IF;
+        INSERT INTO clip_cells (borough, category, status)
+        VALUES (asked_borough, asked_category, asked_status) ON CONFLICT DO NOTHING;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION public.index_clip() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    new_status  smallint := clip_status(NEW.state, NEW.evidential_state, NEW.is_held);
+    now_settled boolean  := new_status >= 24;
+    old_status  smallint;
+    was_settled boolean  := false;
+    is_moved    boolean;
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        old_status := clip_status(OLD.state, OLD.evidential_state, OLD.is_held);
+        was_settled := old_status >= 24;
+        IF was_settled THEN
+            DELETE FROM clip_tags WHERE clip_id = OLD.clip_id AND tag = ANY (OLD.tags);
+        END IF;
+    END IF;
+    IF now_settled THEN
+        INSERT INTO clip_search AS kept (
+            clip_id, announced_at, recorded_at, erase_due_at, size_bytes, status, is_settled,
+            borough, station_id, category, cell_id, device_serial, officer_id, incident_id,
+            crime_ref, exhibit_ref, tags)
+        VALUES (NEW.clip_id, NEW.announced_at, COALESCE(NEW.started_at_corrected, NEW.started_at),
+                NEW.erase_due_at, NEW.size_bytes, new_status, true, NEW.borough, NEW.station_id,
+                COALESCE(NEW.category, ''),
+                find_cell(NEW.borough, COALESCE(NEW.category, ''), new_status), NEW.device_serial,
+                NEW.officer_id, NEW.incident_id, NEW.crime_ref, NEW.exhibit_ref, NEW.tags)
+        ON CONFLICT ON CONSTRAINT clip_search_pkey DO UPDATE
+           SET recorded_at = EXCLUDED.recorded_at, erase_due_at = EXCLUDED.erase_due_at,
+               size_bytes = EXCLUDED.size_bytes, status = EXCLUDED.status, is_settled = true,
+               category = EXCLUDED.category, cell_id = EXCLUDED.cell_id,
+               officer_id = EXCLUDED.officer_id, incident_id = EXCLUDED.incident_id,
+               crime_ref = EXCLUDED.crime_ref, exhibit_ref = EXCLUDED.exhibit_ref,
+               tags = EXCLUDED.tags;
+        INSERT INTO clip_tags (tag, clip_id) SELECT unnest(NEW.tags), NEW.clip_id
+            ON CONFLICT DO NOTHING;
+    ELSE
+        UPDATE clip_search SET is_settled = false WHERE clip_id = NEW.clip_id;
+    END IF;
+    is_moved := was_settled <> now_settled OR old_status <> new_status
+        OR COALESCE(OLD.category, '') <> COALESCE(NEW.category, '')
+        OR COALESCE(OLD.size_bytes, 0) <> COALESCE(NEW.size_bytes, 0);
+    IF is_moved AND was_settled THEN
+        INSERT INTO clip_count_changes (day, borough, category, status, clip_count, total_bytes)
+        VALUES ((OLD.announced_at AT TIME ZONE 'UTC')::date, OLD.borough,
+                COALESCE(OLD.category, ''), old_status, -1, -COALESCE(OLD.size_bytes, 0));
+    END IF;
+    IF is_moved AND now_settled THEN
+        INSERT INTO clip_count_changes (day, borough, category, status, clip_count, total_bytes)
+        VALUES ((NEW.announced_at AT TIME ZONE 'UTC')::date, NEW.borough,
+                COALESCE(NEW.category, ''), new_status, 1, COALESCE(NEW.size_bytes, 0));
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -83,6 +168,76 @@ CREATE TABLE public.assertions (
     CONSTRAINT assertions_salt CHECK ((octet_length(salt) = 16))
 );
 
+CREATE TABLE public.clip_cells (
+    cell_id integer NOT NULL,
+    borough text NOT NULL,
+    category text NOT NULL,
+    status smallint NOT NULL
+);
+
+ALTER TABLE public.clip_cells ALTER COLUMN cell_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.clip_cells_cell_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.clip_count_changes (
+    change_id bigint NOT NULL,
+    day date NOT NULL,
+    borough text NOT NULL,
+    category text NOT NULL,
+    status smallint NOT NULL,
+    clip_count integer NOT NULL,
+    total_bytes bigint NOT NULL
+);
+
+ALTER TABLE public.clip_count_changes ALTER COLUMN change_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.clip_count_changes_change_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.clip_counts (
+    day date NOT NULL,
+    borough text NOT NULL,
+    category text NOT NULL,
+    status smallint NOT NULL,
+    clip_count bigint NOT NULL,
+    total_bytes bigint NOT NULL
+);
+
+CREATE TABLE public.clip_search (
+    clip_id uuid NOT NULL,
+    announced_at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone,
+    erase_due_at timestamp with time zone,
+    size_bytes bigint,
+    status smallint NOT NULL,
+    is_settled boolean NOT NULL,
+    borough text NOT NULL,
+    station_id text NOT NULL,
+    category text NOT NULL,
+    cell_id integer,
+    device_serial text NOT NULL,
+    officer_id text,
+    incident_id text,
+    crime_ref text,
+    exhibit_ref text,
+    tags text[]
+)
+WITH (fillfactor='90');
+
+CREATE TABLE public.clip_tags (
+    tag text NOT NULL,
+    clip_id uuid NOT NULL
+);
+
 CREATE TABLE public.clips (
     clip_id uuid NOT NULL,
     state text DEFAULT 'receiving'::text NOT NULL,
@@ -146,6 +301,92 @@ CREATE TABLE public.clips (
     CONSTRAINT clips_state CHECK ((state = ANY (ARRAY['receiving'::text, 'finishing'::text, 'sealed'::text, 'secured'::text, 'quarantined'::text, 'expired'::text, 'erase_pending'::text, 'erased'::text])))
 )
 WITH (fillfactor='80');
+
+CREATE TABLE public.uploads (
+    upload_id uuid NOT NULL,
+    clip_id uuid,
+    station_id text NOT NULL,
+    surface text DEFAULT 'undecided'::text NOT NULL,
+    state text DEFAULT 'open'::text NOT NULL,
+    length_bytes bigint,
+    part_bytes bigint NOT NULL,
+    offset_bytes bigint DEFAULT 0 NOT NULL,
+    hashed_bytes bigint DEFAULT 0 NOT NULL,
+    sha256_state bytea,
+    epoch integer DEFAULT 0 NOT NULL,
+    leased_by text,
+    multipart_key text,
+    multipart_id text,
+    tus_metadata text,
+    failure text,
+    sweep_after timestamp with time zone,
+    opened_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    finish_after timestamp with time zone,
+    finish_attempts integer DEFAULT 0 NOT NULL,
+    kind text DEFAULT 'whole'::text NOT NULL,
+    concat text,
+    partial_ids uuid[],
+    is_ietf boolean DEFAULT false NOT NULL,
+    CONSTRAINT uploads_clip_by_kind CHECK (((clip_id IS NULL) = (kind = 'partial'::text))),
+    CONSTRAINT uploads_hashed CHECK (((hashed_bytes >= 0) AND (hashed_bytes <= length_bytes))),
+    CONSTRAINT uploads_kind CHECK ((kind = ANY (ARRAY['whole'::text, 'partial'::text, 'final'::text]))),
+    CONSTRAINT uploads_offset CHECK (((offset_bytes >= 0) AND (offset_bytes <= length_bytes))),
+    CONSTRAINT uploads_part CHECK ((part_bytes > 0)),
+    CONSTRAINT uploads_partials_by_kind CHECK (((partial_ids IS NOT NULL) = (kind = 'final'::text))),
+    CONSTRAINT uploads_state CHECK ((state = ANY (ARRAY['open'::text, 'finishing'::text, 'finished'::text, 'expired'::text, 'terminated'::text, 'failed'::text]))),
+    CONSTRAINT uploads_surface CHECK ((surface = ANY (ARRAY['undecided'::text, 'native'::text, 'tus'::text])))
+)
+WITH (fillfactor='70');
+
+CREATE VIEW public.coming_clips AS
+ SELECT clip.clip_id,
+    clip.announced_at,
+    clip.recorded_at,
+    clip.erase_due_at,
+    clip.size_bytes,
+    clip.state,
+    clip.status,
+    clip.borough,
+    clip.station_id,
+    clip.category,
+    clip.device_serial,
+    clip.officer_id,
+    clip.incident_id,
+    clip.crime_ref,
+    clip.exhibit_ref,
+    clip.tags
+   FROM (( SELECT uploads.clip_id
+           FROM public.uploads
+          WHERE ((uploads.state = 'open'::text) AND (uploads.clip_id IS NOT NULL))
+        UNION
+         SELECT uploads.clip_id
+           FROM public.uploads
+          WHERE ((uploads.state = 'finishing'::text) AND (uploads.clip_id IS NOT NULL))
+        UNION
+         SELECT clips.clip_id
+           FROM public.clips
+          WHERE (clips.state = 'sealed'::text)) coming
+     CROSS JOIN LATERAL ( SELECT clips.clip_id,
+            clips.announced_at,
+            COALESCE(clips.started_at_corrected, clips.started_at) AS recorded_at,
+            clips.erase_due_at,
+            clips.size_bytes,
+            clips.state,
+            public.clip_status(clips.state, clips.evidential_state, clips.is_held) AS status,
+            clips.borough,
+            clips.station_id,
+            COALESCE(clips.category, ''::text) AS category,
+            clips.device_serial,
+            clips.officer_id,
+            clips.incident_id,
+            clips.crime_ref,
+            clips.exhibit_ref,
+            clips.tags
+           FROM public.clips
+          WHERE (clips.clip_id = coming.clip_id)
+         LIMIT 1) clip)
+  WHERE (clip.state = ANY (ARRAY['receiving'::text, 'finishing'::text, 'sealed'::text]));
 
 CREATE TABLE public.completeness_cursor (
     is_only boolean DEFAULT true NOT NULL,
@@ -458,43 +699,6 @@ CREATE TABLE public.tails (
     CONSTRAINT tails_length CHECK ((length_bytes > 0))
 );
 
-CREATE TABLE public.uploads (
-    upload_id uuid NOT NULL,
-    clip_id uuid,
-    station_id text NOT NULL,
-    surface text DEFAULT 'undecided'::text NOT NULL,
-    state text DEFAULT 'open'::text NOT NULL,
-    length_bytes bigint,
-    part_bytes bigint NOT NULL,
-    offset_bytes bigint DEFAULT 0 NOT NULL,
-    hashed_bytes bigint DEFAULT 0 NOT NULL,
-    sha256_state bytea,
-    epoch integer DEFAULT 0 NOT NULL,
-    leased_by text,
-    multipart_key text,
-    multipart_id text,
-    tus_metadata text,
-    failure text,
-    sweep_after timestamp with time zone,
-    opened_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone NOT NULL,
-    finish_after timestamp with time zone,
-    finish_attempts integer DEFAULT 0 NOT NULL,
-    kind text DEFAULT 'whole'::text NOT NULL,
-    concat text,
-    partial_ids uuid[],
-    is_ietf boolean DEFAULT false NOT NULL,
-    CONSTRAINT uploads_clip_by_kind CHECK (((clip_id IS NULL) = (kind = 'partial'::text))),
-    CONSTRAINT uploads_hashed CHECK (((hashed_bytes >= 0) AND (hashed_bytes <= length_bytes))),
-    CONSTRAINT uploads_kind CHECK ((kind = ANY (ARRAY['whole'::text, 'partial'::text, 'final'::text]))),
-    CONSTRAINT uploads_offset CHECK (((offset_bytes >= 0) AND (offset_bytes <= length_bytes))),
-    CONSTRAINT uploads_part CHECK ((part_bytes > 0)),
-    CONSTRAINT uploads_partials_by_kind CHECK (((partial_ids IS NOT NULL) = (kind = 'final'::text))),
-    CONSTRAINT uploads_state CHECK ((state = ANY (ARRAY['open'::text, 'finishing'::text, 'finished'::text, 'expired'::text, 'terminated'::text, 'failed'::text]))),
-    CONSTRAINT uploads_surface CHECK ((surface = ANY (ARRAY['undecided'::text, 'native'::text, 'tus'::text])))
-)
-WITH (fillfactor='70');
-
 CREATE TABLE public.webhook_deliveries (
     webhook_id uuid NOT NULL,
     log_index bigint NOT NULL,
@@ -547,6 +751,24 @@ ALTER TABLE ONLY public.assertions
 
 ALTER TABLE ONLY public.assertions
     ADD CONSTRAINT assertions_pkey PRIMARY KEY (assertion_id);
+
+ALTER TABLE ONLY public.clip_cells
+    ADD CONSTRAINT clip_cells_id_key UNIQUE (cell_id);
+
+ALTER TABLE ONLY public.clip_cells
+    ADD CONSTRAINT clip_cells_pkey PRIMARY KEY (borough, category, status);
+
+ALTER TABLE ONLY public.clip_count_changes
+    ADD CONSTRAINT clip_count_changes_pkey PRIMARY KEY (change_id);
+
+ALTER TABLE ONLY public.clip_counts
+    ADD CONSTRAINT clip_counts_pkey PRIMARY KEY (day, borough, category, status);
+
+ALTER TABLE ONLY public.clip_search
+    ADD CONSTRAINT clip_search_pkey PRIMARY KEY (clip_id);
+
+ALTER TABLE ONLY public.clip_tags
+    ADD CONSTRAINT clip_tags_pkey PRIMARY KEY (tag, clip_id);
 
 ALTER TABLE ONLY public.clips
     ADD CONSTRAINT clips_pkey PRIMARY KEY (clip_id);
@@ -664,9 +886,35 @@ ALTER TABLE ONLY public.worker_beats
 
 CREATE UNIQUE INDEX assertions_batch_key ON public.assertions USING btree (asserted_by_id, batch_key, batch_item, clip_id, field) WHERE (batch_key IS NOT NULL);
 
-CREATE INDEX clips_borough_idx ON public.clips USING btree (borough, clip_id);
+CREATE INDEX clip_search_cell_due_idx ON public.clip_search USING btree (cell_id, erase_due_at, clip_id) WHERE (is_settled AND (erase_due_at IS NOT NULL));
 
-CREATE INDEX clips_category_idx ON public.clips USING btree (category, clip_id) WHERE (category IS NOT NULL);
+CREATE INDEX clip_search_cell_idx ON public.clip_search USING btree (cell_id, clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_cell_recorded_idx ON public.clip_search USING btree (cell_id, recorded_at, clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_crime_idx ON public.clip_search USING btree (crime_ref, clip_id) WHERE (is_settled AND (crime_ref IS NOT NULL));
+
+CREATE INDEX clip_search_device_idx ON public.clip_search USING btree (device_serial, clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_exhibit_idx ON public.clip_search USING btree (exhibit_ref, clip_id) WHERE (is_settled AND (exhibit_ref IS NOT NULL));
+
+CREATE INDEX clip_search_incident_idx ON public.clip_search USING btree (incident_id, clip_id) WHERE (is_settled AND (incident_id IS NOT NULL));
+
+CREATE INDEX clip_search_officer_idx ON public.clip_search USING btree (officer_id, clip_id) WHERE (is_settled AND (officer_id IS NOT NULL));
+
+CREATE INDEX clip_search_settled_idx ON public.clip_search USING btree (clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_station_due_idx ON public.clip_search USING btree (station_id, cell_id, erase_due_at, clip_id) WHERE (is_settled AND (erase_due_at IS NOT NULL));
+
+CREATE INDEX clip_search_station_idx ON public.clip_search USING btree (station_id, cell_id, clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_station_recorded_idx ON public.clip_search USING btree (station_id, cell_id, recorded_at, clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_status_due_idx ON public.clip_search USING btree (status, erase_due_at, clip_id) WHERE (is_settled AND (erase_due_at IS NOT NULL));
+
+CREATE INDEX clip_search_status_idx ON public.clip_search USING btree (status, clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_status_recorded_idx ON public.clip_search USING btree (status, recorded_at, clip_id) WHERE is_settled;
 
 CREATE INDEX clips_crime_ref_idx ON public.clips USING btree (crime_ref, clip_id) WHERE (crime_ref IS NOT NULL);
 
@@ -683,8 +931,6 @@ CREATE INDEX clips_manifest_due_idx ON public.clips USING btree (clip_id) WHERE 
 CREATE INDEX clips_officer_idx ON public.clips USING btree (officer_id, clip_id) WHERE (officer_id IS NOT NULL);
 
 CREATE INDEX clips_read_back_idx ON public.clips USING btree (sealed_at) WHERE (state = 'sealed'::text);
-
-CREATE INDEX clips_site_idx ON public.clips USING btree (site_id, clip_id);
 
 CREATE INDEX clips_station_idx ON public.clips USING btree (station_id, clip_id);
 
@@ -751,6 +997,10 @@ CREATE TRIGGER assertion_batches_no_truncate BEFORE TRUNCATE ON public.assertion
 CREATE TRIGGER assertions_append_only BEFORE DELETE OR UPDATE ON public.assertions FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER assertions_no_truncate BEFORE TRUNCATE ON public.assertions FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER clips_indexed AFTER UPDATE OF state, officer_id, incident_id, crime_ref, exhibit_ref, category, evidential_state, tags, is_held, erase_due_at, started_at_corrected ON public.clips FOR EACH ROW WHEN ((((new.state <> ALL (ARRAY['receiving'::text, 'finishing'::text, 'sealed'::text])) OR (old.state <> ALL (ARRAY['receiving'::text, 'finishing'::text, 'sealed'::text]))) AND (((((((((((old.state IS DISTINCT FROM new.state) OR (old.evidential_state IS DISTINCT FROM new.evidential_state)) OR (old.is_held IS DISTINCT FROM new.is_held)) OR (old.category IS DISTINCT FROM new.category)) OR (old.officer_id IS DISTINCT FROM new.officer_id)) OR (old.incident_id IS DISTINCT FROM new.incident_id)) OR (old.crime_ref IS DISTINCT FROM new.crime_ref)) OR (old.exhibit_ref IS DISTINCT FROM new.exhibit_ref)) OR (old.erase_due_at IS DISTINCT FROM new.erase_due_at)) OR (old.started_at_corrected IS DISTINCT FROM new.started_at_corrected)) OR (old.tags IS DISTINCT FROM new.tags)))) EXECUTE FUNCTION public.index_clip();
+
+CREATE TRIGGER clips_indexed_first AFTER INSERT ON public.clips FOR EACH ROW WHEN ((new.state <> ALL (ARRAY['receiving'::text, 'finishing'::text, 'sealed'::text]))) EXECUTE FUNCTION public.index_clip();
 
 CREATE TRIGGER custody_events_append_only BEFORE DELETE OR UPDATE ON public.custody_events FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
@@ -853,7 +1103,21 @@ GRANT SELECT,INSERT ON TABLE public.assertion_batches TO ingest_service;
 
 GRANT SELECT,INSERT ON TABLE public.assertions TO ingest_service;
 
+GRANT SELECT,INSERT ON TABLE public.clip_cells TO ingest_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.clip_count_changes TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.clip_counts TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.clip_search TO ingest_service;
+
+GRANT SELECT,INSERT,DELETE ON TABLE public.clip_tags TO ingest_service;
+
 GRANT SELECT,INSERT,UPDATE ON TABLE public.clips TO ingest_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.uploads TO ingest_service;
+
+GRANT SELECT ON TABLE public.coming_clips TO ingest_service;
 
 GRANT SELECT,UPDATE ON TABLE public.completeness_cursor TO ingest_service;
 
@@ -926,8 +1190,6 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.station_keys TO ingest_service;
 GRANT SELECT,INSERT,UPDATE ON TABLE public.stations TO ingest_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tails TO ingest_service;
-
-GRANT SELECT,INSERT,UPDATE ON TABLE public.uploads TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.webhook_deliveries TO ingest_service;
 

@@ -2,36 +2,94 @@
 
 import base64
 import binascii
-from dataclasses import replace
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from ingest_service.domain.canonical import dump_canonical
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.principal import Principal
 from ingest_service.errors import ClipNotFound, InvalidCursor
-from ingest_service.ledger import clips, queries, uploads
-from ingest_service.ledger.connection import Pool, reading
-from ingest_service.ledger.queries import ClipFilter
+from ingest_service.ledger import clips, search, uploads
+from ingest_service.ledger.connection import Connection, Pool, reading
+from ingest_service.ledger.search import Direction, Place, Search
 
-_CURSOR_MARK: Final = b"c1"
+_CURSOR_MARK: Final = b"c2"
+_CURSOR_BYTES: Final = 35
+_DIGEST_BYTES: Final = 8
+_EXPORT_PAGE: Final = 501
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list, and the cursors of its neighbours; None: there is none."""
+
+    clips: list[Clip]
+    next_cursor: str | None
+    prev_cursor: str | None
 
 
 async def list_clips(
-    asked: ClipFilter, principal: Principal, *, cursor: str | None, limit: int, pool: Pool
-) -> tuple[list[Clip], str | None]:
-    """Return a page of clips, newest first, and the cursor of the next page (None: the end).
+    asked: Search, principal: Principal, *, cursor: str | None, limit: int, pool: Pool
+) -> Page:
+    """Return a page of clips in the list's order.
+
+    A cursor is a place between two clips: what comes in or changes meanwhile moves no other clip
+    to another page. It is bound to the filters that it was made with.
 
     Raises:
-        InvalidCursor: the cursor was not made here.
+        InvalidCursor: the cursor was not made here, or for other filters.
     """
-    limits = None if principal.boroughs is None else sorted(principal.boroughs)
-    before = None if cursor is None else _read_cursor(cursor)
+    place, direction = (None, _FORWARD) if cursor is None else _read_cursor(cursor, asked)
     async with reading(pool) as connection:
-        found = await queries.list_clips(
-            connection, replace(asked, boroughs=limits), before=before, limit=limit + 1
+        limited = await _limit(asked, principal, connection)
+        found = await search.list_clips(
+            connection, limited, place=place, direction=direction, limit=limit + 1
         )
-    page = found[:limit]
-    return page, _make_cursor(page[-1].clip_id) if len(found) > limit else None
+    is_more = len(found) > limit
+    found = found[:limit]
+    if direction == "backward":
+        found.reverse()
+    has_next, has_prev = (is_more, place is not None) if direction == "forward" else (True, is_more)
+    return Page(
+        [each.clip for each in found],
+        _make_cursor(asked, found[-1].place, "forward") if found and has_next else None,
+        _make_cursor(asked, found[0].place, "backward") if found and has_prev else None,
+    )
+
+
+_FORWARD: Final[Direction] = "forward"
+
+
+async def export_clips(
+    asked: Search, principal: Principal, *, pool: Pool
+) -> AsyncIterator[list[Clip]]:
+    """Yield all clips of a list, in pages; no connection is held while a page is sent.
+
+    Raises:
+        LedgerUnavailable: the list breaks off.
+    """
+    place: Place | None = None
+    while True:
+        async with reading(pool) as connection:
+            limited = await _limit(asked, principal, connection)
+            found = await search.list_clips(connection, limited, place=place, limit=_EXPORT_PAGE)
+        yield [each.clip for each in found]
+        if len(found) < _EXPORT_PAGE:
+            return
+        place = found[-1].place
+
+
+async def _limit(asked: Search, principal: Principal, connection: Connection) -> Search:
+    """Return the search within what the principal may see, a site as its stations."""
+    boroughs = None if principal.boroughs is None else sorted(principal.boroughs)
+    stations = None if asked.site is None else await search.find_stations(connection, asked.site)
+    return replace(asked, boroughs=boroughs, stations=stations)
 
 
 async def get_visible_clip(clip_id: UUID, principal: Principal, *, pool: Pool) -> Clip:
@@ -62,15 +120,40 @@ async def count_received(clip: Clip, *, pool: Pool) -> int | None:
     return None if upload is None else upload.offset_bytes
 
 
-def _make_cursor(clip_id: UUID) -> str:
-    return base64.urlsafe_b64encode(_CURSOR_MARK + clip_id.bytes).decode().rstrip("=")
+def _make_cursor(asked: Search, place: Place, direction: Direction) -> str:
+    key = _EPOCH if place.key is None else place.key
+    raw = (
+        _CURSOR_MARK
+        + (b"f" if direction == "forward" else b"b")
+        + ((key - _EPOCH) // _TICK).to_bytes(8, "big", signed=True)
+        + place.clip_id.bytes
+        + _digest(asked)
+    )
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> UUID:
+def _read_cursor(cursor: str, asked: Search) -> tuple[Place, Direction]:
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidCursor from error
-    if not raw.startswith(_CURSOR_MARK) or len(raw) != len(_CURSOR_MARK) + 16:
+    if not raw.startswith(_CURSOR_MARK) or len(raw) != _CURSOR_BYTES or raw[2:3] not in b"fb":
         raise InvalidCursor
-    return UUID(bytes=raw[len(_CURSOR_MARK) :])
+    if raw[-_DIGEST_BYTES:] != _digest(asked):
+        raise InvalidCursor
+    try:
+        key = _EPOCH + int.from_bytes(raw[3:11], "big", signed=True) * _TICK
+    except OverflowError as error:
+        raise InvalidCursor from error
+    place = Place(None if asked.order == "announced" else key, UUID(bytes=raw[11:27]))
+    return place, "forward" if raw[2:3] == b"f" else "backward"
+
+
+def _digest(asked: Search) -> bytes:
+    """Return what a cursor carries of the filters: it is no cursor of another list."""
+    named = {
+        name: value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+        for name, value in asdict(asked).items()
+        if value is not None
+    }
+    return hashlib.sha256(dump_canonical(named)).digest()[:_DIGEST_BYTES]

@@ -1,32 +1,39 @@
 """What downstream services ask: clips, their content, their chain of custody."""
 
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ingest_service import errors, telemetry
 from ingest_service.actions.check_erasure import is_being_erased
-from ingest_service.actions.find_clips import count_received, get_visible_clip, list_clips
+from ingest_service.actions.find_clips import (
+    count_received,
+    export_clips,
+    get_visible_clip,
+    list_clips,
+)
 from ingest_service.actions.hold_for_purpose import hold_for_purpose
 from ingest_service.actions.recall_assertions import list_history, recall_clip
 from ingest_service.actions.record_access import record_access
 from ingest_service.api.assertions import show_assertions
 from ingest_service.api.deps import Granted, Opened
+from ingest_service.api.exports import show_clip, write_csv, write_json_lines
 from ingest_service.api.problems import documented
 from ingest_service.domain.clip import Clip, correct_time
 from ingest_service.domain.custody import Actor, CustodyEvent, Happening
 from ingest_service.domain.principal import CLIPS_READ, CONTENT_READ, UPLOAD, Principal
 from ingest_service.ledger import custody
 from ingest_service.ledger.connection import reading
-from ingest_service.ledger.queries import ClipFilter
+from ingest_service.ledger.search import Search
 from schemas import clip as bodies
 from schemas.announcement import ClipState, EvidentialState, Moment
 
@@ -39,12 +46,15 @@ _READABLE_STATES: Final = frozenset({"sealed", "secured", "erase_pending", "quar
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f/\\\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _NAME_CHARS_MAX: Final = 200
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+NOT_MODIFIED: Final[dict[int | str, dict[str, Any]]] = {
+    304: {"description": "The ETag in If-None-Match is the present one"}
+}
 _NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
 
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 
 
-class ClipQuery(BaseModel):
+class ClipFilters(BaseModel):
     """The filters of the list; all given ones must hold."""
 
     model_config = ConfigDict(extra="forbid")
@@ -59,6 +69,8 @@ class ClipQuery(BaseModel):
     state: ClipState | None = None
     crime_ref: Text | None = None
     incident: Text | None = None
+    exhibit_ref: Text | None = None
+    tag: Text | None = Field(default=None, description="One of the clip's tags.")
     recorded_after: Moment | None = Field(
         default=None, description="Start of the recording, corrected by the measured clock offset."
     )
@@ -67,6 +79,24 @@ class ClipQuery(BaseModel):
     received_before: Moment | None = None
     held: bool | None = None
     erase_due_before: Moment | None = None
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> "ClipFilters":
+        for name in ("recorded", "received"):
+            after, before = getattr(self, f"{name}_after"), getattr(self, f"{name}_before")
+            if after is not None and before is not None and after >= before:
+                message = f"{name}_after must be before {name}_before"
+                raise ValueError(message)
+        return self
+
+    def search(self) -> Search:
+        """Return the filters as the ledger takes them."""
+        return Search(**{name: getattr(self, name) for name in ClipFilters.model_fields})
+
+
+class ClipQuery(ClipFilters):
+    """The filters of the list, and the page."""
+
     cursor: str | None = Field(default=None, max_length=100)
     limit: int = Field(default=100, ge=1, le=PAGE_MAX)
 
@@ -74,34 +104,91 @@ class ClipQuery(BaseModel):
 @router.get(
     "/clips",
     summary="List clips",
-    responses=documented(
-        *_NO_TOKEN, errors.InvalidRequest, errors.InvalidCursor, errors.LedgerUnavailable
-    ),
+    response_model=bodies.ClipPage,
+    responses={
+        **NOT_MODIFIED,
+        **documented(
+            *_NO_TOKEN, errors.InvalidRequest, errors.InvalidCursor, errors.LedgerUnavailable
+        ),
+    },
 )
 async def get_clips(
     query: Annotated[ClipQuery, Query()],
+    request: Request,
     opened: Opened,
     principal: Annotated[Principal, Depends(Granted(CLIPS_READ))],
-) -> bodies.ClipPage:
-    """List clips, newest announcement first; the order is stable while clips come in."""
-    asked = ClipFilter(**query.model_dump(exclude={"cursor", "limit"}))
-    page, next_cursor = await list_clips(
-        asked, principal, cursor=query.cursor, limit=query.limit, pool=opened.pool
+) -> Response:
+    """List clips, newest announcement first; the order is stable while clips come in.
+
+    By `recorded_*` the list goes by the time of recording (newest first), by `erase_due_before`
+    by the time of erasure (soonest first). A cursor is good for the filters it came with.
+    """
+    page = await list_clips(
+        query.search(), principal, cursor=query.cursor, limit=query.limit, pool=opened.pool
     )
-    return bodies.ClipPage(
-        clips=[bodies.Clip(**show_clip(clip, None)) for clip in page], next_cursor=next_cursor
+    body = bodies.ClipPage(
+        clips=[bodies.Clip(**show_clip(clip, None)) for clip in page.clips],
+        next_cursor=page.next_cursor,
+        prev_cursor=page.prev_cursor,
     )
+    return answer_conditionally(request, body)
+
+
+class ExportQuery(ClipFilters):
+    """The filters of an export, and its form."""
+
+    form: Literal["csv", "jsonl"] | None = Field(
+        default=None, alias="format", description="Or by Accept; JSON Lines if neither says."
+    )
+
+
+@router.get(
+    "/clips/export",
+    summary="All clips of a list, as CSV or JSON Lines",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "content": {"text/csv": {}, "application/jsonl": {}},
+            "description": "One clip a line; an answer that breaks off is not complete",
+        },
+        **documented(*_NO_TOKEN, errors.InvalidRequest, errors.LedgerUnavailable),
+    },
+)
+async def get_export(
+    query: Annotated[ExportQuery, Query()],
+    request: Request,
+    opened: Opened,
+    principal: Annotated[Principal, Depends(Granted(CLIPS_READ))],
+) -> StreamingResponse:
+    """Stream every clip that passes the filters, in the list's order, page by page."""
+    is_csv = query.form == "csv" or (
+        query.form is None and "text/csv" in request.headers.get("accept", "")
+    )
+    pages = export_clips(query.search(), principal, pool=opened.pool)
+    # The first page is waited for: a ledger that is away is a problem, not a torn answer.
+    lines = await _begin(write_csv(pages) if is_csv else write_json_lines(pages))
+    headers = {
+        "Content-Disposition": f'attachment; filename="clips.{"csv" if is_csv else "jsonl"}"',
+        "Cache-Control": "private, no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Vary": "Accept",
+    }
+    media_type = "text/csv; charset=utf-8; header=present" if is_csv else "application/jsonl"
+    return StreamingResponse(lines, 200, headers, media_type)
 
 
 @router.get(
     "/clips/{clip_id}",
     summary="One clip",
-    responses=documented(
-        *_NO_TOKEN, errors.ClipNotFound, errors.NotYetKnown, errors.LedgerUnavailable
-    ),
+    response_model=bodies.ClipDetail,
+    responses={
+        **NOT_MODIFIED,
+        **documented(*_NO_TOKEN, errors.ClipNotFound, errors.NotYetKnown, errors.LedgerUnavailable),
+    },
 )
 async def get_clip(
     clip_id: UUID,
+    request: Request,
     opened: Opened,
     principal: Annotated[Principal, Depends(Granted())],
     as_of: Annotated[
@@ -109,7 +196,7 @@ async def get_clip(
     ] = None,
     *,
     history: Annotated[bool, Query(description="Add all that was ever said of the clip.")] = False,
-) -> bodies.ClipDetail:
+) -> Response:
     """Answer with everything that is known of a clip. A station sees only its own.
 
     `as_of` concerns what is asserted (officer, category, title, ...); raw metadata never changes,
@@ -124,7 +211,7 @@ async def get_clip(
             raise errors.InvalidRequest(reason)
         clip = await recall_clip(clip, as_of, pool=opened.pool)
     shown = show_clip(clip, received)
-    return bodies.ClipDetail(
+    detail = bodies.ClipDetail(
         **shown,
         as_of=as_of,
         history=None if said is None else show_assertions(said),
@@ -136,6 +223,7 @@ async def get_clip(
         manifest=clip.manifest,
         event_count=clip.event_count,
     )
+    return answer_conditionally(request, detail)
 
 
 async def _get_allowed(clip_id: UUID, principal: Principal, opened: Opened, scope: str) -> Clip:
@@ -151,20 +239,6 @@ def _correct_end(clip: Clip) -> datetime | None:
         return None
     offset_ms = round((clip.started_at_corrected - clip.started_at) / timedelta(milliseconds=1))
     return correct_time(clip.ended_at, offset_ms)
-
-
-def show_clip(clip: Clip, received_bytes: int | None) -> dict[str, Any]:
-    """Return the members of `schemas.clip.Clip`."""
-    shown: dict[str, Any] = {
-        name: getattr(clip, name)
-        for name in bodies.Clip.model_fields
-        if name != "received_bytes" and not name.startswith("sha256")
-    }
-    for name in ("sha256", "sha256_device", "sha256_readback"):
-        digest: bytes | None = getattr(clip, name)
-        shown[name] = None if digest is None else digest.hex()
-    shown["received_bytes"] = received_bytes
-    return shown
 
 
 @router.get(
@@ -298,6 +372,17 @@ async def _begin(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def _etag_of(clip: Clip) -> str | None:
     digest = clip.sha256 or clip.sha256_readback
     return None if digest is None else f'"{digest.hex()}"'
+
+
+def answer_conditionally(request: Request, body: BaseModel) -> Response:
+    """Return a body with its ETag, or 304 to who has it already."""
+    content = body.model_dump_json().encode()
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    asked = _listed(request.headers.get("if-none-match"))
+    if etag in asked or "*" in asked:
+        return Response(status_code=304, headers=headers)
+    return Response(content, 200, headers, "application/json")
 
 
 def _listed(value: str | None) -> set[str]:

@@ -17,6 +17,7 @@ from ingest_service.jobs.enforce_retention import enforce_retention, sync_holds
 from ingest_service.jobs.every import repeat
 from ingest_service.jobs.expire_uploads import expire_uploads
 from ingest_service.jobs.finish_uploads import finish_uploads
+from ingest_service.jobs.fold_counts import fold_counts
 from ingest_service.jobs.join_partials import join_due_partials
 from ingest_service.jobs.read_back import read_back_next
 from ingest_service.jobs.sequence_log import lead_log
@@ -54,6 +55,7 @@ async def run_until(opened: Resources, stop: asyncio.Event) -> None:
         "sweep_leftovers": (sweep_leftovers, pause_s * _SLOW),
         "stamp_checkpoint": (stamp_when_due, pause_s * _SLOW),
         "write_manifests": (write_manifests, pause_s * _SLOW),
+        "fold_counts": (fold_counts, pause_s * _SLOW),
         "count_completeness": (count_completeness, pause_s * _SLOW),
         "measure_at_risk": (measure_at_risk, _A_MINUTE_S),
         "measure_webhooks": (measure_lag, pause_s * _SLOW),

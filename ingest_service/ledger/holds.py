@@ -253,7 +253,7 @@ async def move_preview(
     return row is not None
 
 
-# Every member of ClipFilter, as `queries.LIST_CLIPS` reads it; a test compares the two.
+# Every member of ClipFilter; a test compares the two.
 COUNT_MATCHING: Final = """
     SELECT count(*) AS clip_count, COALESCE(sum(size_bytes), 0)::bigint AS total_bytes
       FROM clips

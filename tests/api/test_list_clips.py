@@ -165,7 +165,7 @@ async def test_a_last_page_that_is_full_is_the_last(dock, reader, marked, count)
 async def test_no_clip_is_an_empty_page(reader, marked):
     page = (await reader.get("/v1/clips", params={"officer": marked})).json()
 
-    assert page == {"clips": [], "next_cursor": None}
+    assert page == {"clips": [], "next_cursor": None, "prev_cursor": None}
 
 
 @pytest.mark.parametrize(
@@ -240,3 +240,178 @@ async def test_no_borough_is_no_clip(served, dock, marked):
 
     async with served.client(served.token("clips:read", boroughs=[])) as limited:
         assert await listed(limited, officer=marked) == []
+
+
+async def test_clips_by_tag_and_exhibit(served, dock, reader, marked):
+    first = (await dock.announce())["clip_id"]
+    second = await dock.secure(b"secured")
+    await dock.announce()
+    async with served.client(served.token("assertions:write")) as custodian:
+        for clip_id in (first, second):
+            body = {"fields": {"tags": [marked, "other"], "exhibit_ref": f"EX-{marked}"}}
+            await custodian.post(f"/v1/clips/{clip_id}/assertions", json=body)
+
+    assert await listed(reader, tag=marked) == [second, first]
+    assert await listed(reader, exhibit_ref=f"EX-{marked}") == [second, first]
+    assert await listed(reader, tag=marked, state="secured") == [second]
+    async with served.client(served.token("assertions:write")) as custodian:
+        await custodian.post(f"/v1/clips/{first}/assertions", json={"fields": {"tags": ["other"]}})
+    assert await listed(reader, tag=marked) == [second]
+
+
+async def test_what_is_asserted_later_is_found_by_it(served, dock, reader, marked):
+    clip_id = await dock.secure(b"secured", officer_id=f"{marked}-old")
+    async with served.client(served.token("assertions:write")) as custodian:
+        fields = {"officer_id": marked, "category": marked, "evidential_state": "evidential"}
+        await custodian.post(f"/v1/clips/{clip_id}/assertions", json={"fields": fields})
+
+    assert await listed(reader, officer=f"{marked}-old") == []
+    assert await listed(reader, officer=marked) == [clip_id]
+    assert await listed(reader, category=marked, evidential_state="evidential") == [clip_id]
+    assert await listed(reader, category=marked, evidential_state="unclassified") == []
+
+
+async def test_an_expired_clip_that_is_announced_again_is_coming_again(
+    served, dock, reader, marked
+):
+    plan = await dock.announce(officer_id=marked, recording_id=marked, device_serial=marked)
+    await served.sql("UPDATE clips SET state = 'expired' WHERE clip_id = $1", UUID(plan["clip_id"]))
+    expired = await listed(reader, officer=marked, state="expired")
+    await dock.announce(officer_id=marked, recording_id=marked, device_serial=marked)
+
+    assert expired == [plan["clip_id"]]
+    assert await listed(reader, officer=marked, state="expired") == []
+    assert await listed(reader, officer=marked, state="receiving") == [plan["clip_id"]]
+
+
+# --- orders ------------------------------------------------------------------------------
+
+
+async def test_a_list_by_recording_goes_by_the_time_of_recording(dock, reader, marked):
+    late, early = [
+        (await dock.announce(officer_id=marked, started_at=f"2026-11-20T{hour}:00:00Z"))["clip_id"]
+        for hour in ("12", "10")
+    ]
+
+    assert await listed(reader, officer=marked) == [early, late]
+    assert await listed(reader, officer=marked, recorded_after="2026-11-20T09:00:00Z") == [
+        late,
+        early,
+    ]
+
+
+async def test_a_list_by_erasure_begins_with_the_soonest(served, dock, reader, marked):
+    later, sooner = [(await dock.announce(officer_id=marked))["clip_id"] for _ in range(2)]
+    now = datetime.now(UTC)
+    for clip_id, days in ((later, 2), (sooner, 1)):
+        await served.sql(
+            "UPDATE clips SET erase_due_at = $2 WHERE clip_id = $1",
+            UUID(clip_id),
+            now + timedelta(days=days),
+        )
+
+    due = (now + timedelta(days=3)).isoformat()
+    assert await listed(reader, officer=marked, erase_due_before=due) == [sooner, later]
+
+
+# --- cursors -----------------------------------------------------------------------------
+
+
+async def page_of(client, **query):
+    response = await client.get("/v1/clips", params=query)
+    assert response.status_code == 200, response.text
+    body = response.json()
+    return [clip["clip_id"] for clip in body["clips"]], body["next_cursor"], body["prev_cursor"]
+
+
+@pytest.mark.parametrize("more", [{}, {"recorded_after": "2020-01-01T00:00:00Z"}])
+async def test_pages_lead_forward_and_back(dock, reader, marked, more):
+    ids = [
+        (await dock.announce(officer_id=marked, started_at=f"2026-11-20T10:0{n}:00Z"))["clip_id"]
+        for n in range(5)
+    ][::-1]
+    query = {"officer": marked, "limit": 2, **more}
+
+    first, after_first, before_first = await page_of(reader, **query)
+    second, after_second, before_second = await page_of(reader, **query, cursor=after_first)
+    third, after_third, before_third = await page_of(reader, **query, cursor=after_second)
+    back, after_back, before_back = await page_of(reader, **query, cursor=before_third)
+    start, after_start, before_start = await page_of(reader, **query, cursor=before_back)
+    assert (first, second, third) == (ids[:2], ids[2:4], ids[4:])
+    assert (back, start) == (second, first)
+    assert (before_first, after_third, before_start) == (None, None, None)
+    assert (await page_of(reader, **query, cursor=after_back))[0] == third
+    assert (await page_of(reader, **query, cursor=after_start))[0] == second
+    assert before_second is not None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"officer": "another"},
+        {"state": "secured"},
+        {"recorded_after": "2026-01-01T00:00:00Z"},
+        {"officer": None},
+    ],
+    ids=repr,
+)
+async def test_a_cursor_of_another_list_is_refused(dock, reader, marked, other):
+    for _ in range(2):
+        await dock.announce(officer_id=marked)
+    _, cursor, _ = await page_of(reader, officer=marked, limit=1)
+    query = {"officer": marked, "cursor": cursor, **other}
+
+    response = await reader.get(
+        "/v1/clips", params={name: value for name, value in query.items() if value is not None}
+    )
+    assert_problem(response, 400, "invalid-cursor")
+
+
+async def test_a_changed_cursor_is_refused_or_only_a_place(dock, reader, marked):
+    for _ in range(2):
+        await dock.announce(officer_id=marked)
+    _, cursor, _ = await page_of(reader, officer=marked, limit=1)
+
+    for index in range(0, len(cursor), 3):
+        changed = cursor[:index] + ("A" if cursor[index] != "A" else "B") + cursor[index + 1 :]
+        response = await reader.get("/v1/clips", params={"officer": marked, "cursor": changed})
+        assert response.status_code in {200, 400}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"recorded_after": "2026-01-02T00:00:00Z", "recorded_before": "2026-01-01T00:00:00Z"},
+        {"received_after": "2026-01-01T00:00:00Z", "received_before": "2026-01-01T00:00:00Z"},
+    ],
+    ids=repr,
+)
+async def test_filters_that_contradict_each_other_are_refused(reader, query):
+    for path in ("/v1/clips", "/v1/clips/export"):
+        assert_problem(await reader.get(path, params=query), 422, "invalid-request")
+
+
+# --- conditional -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/v1/clips?officer={mark}", "/v1/clips/{clip_id}", "/v1/stats"])
+async def test_who_has_the_answer_is_told_so(dock, reader, marked, path):
+    clip_id = (await dock.announce(officer_id=marked))["clip_id"]
+    address = path.format(mark=marked, clip_id=clip_id)
+    etag = (await reader.get(address)).headers["etag"]
+
+    again = await reader.get(address, headers={"If-None-Match": etag})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+    other = await reader.get(address, headers={"If-None-Match": '"other"'})
+    assert other.status_code == 200
+
+
+async def test_a_changed_clip_has_another_etag(served, dock, reader):
+    clip_id = (await dock.announce())["clip_id"]
+    etag = (await reader.get(f"/v1/clips/{clip_id}")).headers["etag"]
+    async with served.client(served.token("assertions:write")) as custodian:
+        await custodian.post(f"/v1/clips/{clip_id}/assertions", json={"fields": {"title": "t"}})
+
+    again = await reader.get(f"/v1/clips/{clip_id}", headers={"If-None-Match": etag})
+    assert again.status_code == 200
+    assert again.headers["etag"] != etag

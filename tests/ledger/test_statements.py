@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from ingest_service import ledger
+from ingest_service.ledger import search
 
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "LISTEN", "SET", "LOCK", "TRUNCATE")
 
@@ -21,7 +22,7 @@ def find_statements():
             value = getattr(module, name)
             if hint is Final and isinstance(value, str) and value.split()[0] in VERBS:
                 found[f"{module_info.name}.{name}"] = value
-    return found
+    return found | dict(search.list_statements())
 
 
 STATEMENTS = find_statements()

@@ -1,0 +1,321 @@
+"""How fast lists of clips are on a full ledger: `python -m ingest_service.dev.bench_lists DSN`.
+
+Every filter alone and many together, the rare ones and those that nothing passes, in both
+directions: each statement as the service runs it, and what Postgres says of its plan. Fill a ledger
+with `python -m loadtest.ten_million` before.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from ingest_service.ledger import search
+from ingest_service.ledger.connection import Connection, close_pool, open_pool, reading
+from ingest_service.ledger.search import Direction, Found, Place, Search
+
+ROUNDS: Final = 100
+GOAL_MS: Final = 10
+LIMIT: Final = 101
+_PERCENT_99: Final = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One list: its name, what is asked for, and from where."""
+
+    name: str
+    asked: Search
+    place: Place | None = None
+    direction: Direction = "forward"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured of a case; milliseconds.
+
+    scans    kinds of scans of the lists' tables in its plan
+    removed  rows that filters threw away
+    buffers  pages that were touched
+    """
+
+    case: Case
+    rows: int
+    p50_ms: float
+    p99_ms: float
+    scans: frozenset[str]
+    removed: int
+    buffers: int
+
+
+# What a large force asks for: names that the generator of `loadtest.ten_million` gives.
+def make_cases(now: datetime, somebody: "Somebody") -> Iterator[Case]:
+    """Yield the lists: each filter alone, combinations, and what no clip passes."""
+    day = timedelta(days=1)
+    alone: dict[str, Search] = {
+        "no filter": Search(),
+        "device": Search(device=somebody.device),
+        "officer": Search(officer=somebody.officer),
+        "station": Search(station=somebody.station),
+        "site": Search(site=somebody.site),
+        "borough, large": Search(borough="Borough 00"),
+        "borough, small": Search(borough="Borough 28"),
+        "category, common": Search(category="patrol"),
+        "category, rare": Search(category="firearms"),
+        "evidential": Search(evidential_state="evidential"),
+        "unclassified": Search(evidential_state="unclassified"),
+        "state erased": Search(state="erased"),
+        "state quarantined": Search(state="quarantined"),
+        "state receiving": Search(state="receiving"),
+        "crime reference": Search(crime_ref=somebody.crime_ref),
+        "incident": Search(incident=somebody.incident),
+        "exhibit": Search(exhibit_ref=somebody.exhibit_ref),
+        "tag, common": Search(tag="tag-0"),
+        "tag, rare": Search(tag="tag-39"),
+        "held": Search(held=True),
+        "recorded on a day": Search(
+            recorded_after=now - 200 * day, recorded_before=now - 199 * day
+        ),
+        "recorded before a day": Search(recorded_before=now - 300 * day),
+        "recorded by an unset clock": Search(recorded_before=datetime(2001, 1, 1, tzinfo=UTC)),
+        "received in an hour": Search(
+            received_after=now - 100 * day, received_before=now - 100 * day + day / 24
+        ),
+        "received before a day": Search(received_before=now - 300 * day),
+        "due in a week": Search(erase_due_before=now + 7 * day),
+    }
+    together: dict[str, Search] = {
+        "large borough, rare category, rare state": Search(
+            borough="Borough 00", category="firearms", state="quarantined"
+        ),
+        "small borough, rare category, erased": Search(
+            borough="Borough 28", category="firearms", state="erased"
+        ),
+        "small borough, common category, quarantined": Search(
+            borough="Borough 28", category="patrol", state="quarantined"
+        ),
+        "rare category, quarantined": Search(category="firearms", state="quarantined"),
+        "borough, evidential": Search(borough="Borough 05", evidential_state="evidential"),
+        "borough, evidential, recorded in a month": Search(
+            borough="Borough 05",
+            evidential_state="evidential",
+            recorded_after=now - 130 * day,
+            recorded_before=now - 100 * day,
+        ),
+        "rare category, held, recorded in a year": Search(
+            category="firearms",
+            held=True,
+            recorded_after=now - 400 * day,
+            recorded_before=now - 35 * day,
+        ),
+        "site, rare category, quarantined": Search(
+            site=somebody.site, category="firearms", state="quarantined"
+        ),
+        "site, erased, recorded on a day": Search(
+            site=somebody.site,
+            state="erased",
+            recorded_after=now - 200 * day,
+            recorded_before=now - 199 * day,
+        ),
+        "station, evidential, due in a week": Search(
+            station=somebody.station, state="erase_pending", erase_due_before=now + 7 * day
+        ),
+        "borough, secured, due in a week": Search(
+            borough="Borough 00", state="secured", erase_due_before=now + 7 * day
+        ),
+        "officer, rare category": Search(officer=somebody.officer, category="firearms"),
+        "device, erased, recorded in a month": Search(
+            device=somebody.device,
+            state="erased",
+            recorded_after=now - 130 * day,
+            recorded_before=now - 100 * day,
+        ),
+        "tag, borough, evidential": Search(
+            tag="tag-3", borough="Borough 00", evidential_state="evidential"
+        ),
+        "category, received in a day, unclassified": Search(
+            category="stop_and_search",
+            evidential_state="unclassified",
+            received_after=now - 100 * day,
+            received_before=now - 99 * day,
+        ),
+        "three boroughs of a token": Search(boroughs=["Borough 00", "Borough 05", "Borough 28"]),
+        "twenty boroughs of a token, quarantined": Search(
+            boroughs=[f"Borough {n:02}" for n in range(20)], state="quarantined"
+        ),
+        "everything at once": Search(
+            device=somebody.device,
+            officer=somebody.officer,
+            station=somebody.station,
+            site=somebody.site,
+            borough="Borough 00",
+            category="patrol",
+            evidential_state="evidential",
+            state="secured",
+            held=False,
+            crime_ref=somebody.crime_ref,
+            recorded_after=now - 400 * day,
+            recorded_before=now,
+            received_after=now - 400 * day,
+            received_before=now,
+        ),
+    }
+    nothing: dict[str, Search] = {
+        "no such borough": Search(borough="Atlantis"),
+        "no such category, evidential": Search(category="x", evidential_state="evidential"),
+        "no such officer": Search(officer="nobody"),
+        "nothing: quarantined, held, firearms": Search(
+            state="quarantined", held=True, category="firearms"
+        ),
+        "nothing: erased and held": Search(state="erased", held=True),
+        "nothing: recorded in the future": Search(recorded_after=now + 30 * day),
+        "nothing: expired policing purpose in a day": Search(
+            state="expired",
+            evidential_state="policing_purpose",
+            borough="Borough 28",
+            recorded_after=now - 200 * day,
+            recorded_before=now - 199 * day,
+        ),
+    }
+    for name, asked in {**alone, **together, **nothing}.items():
+        yield Case(name, asked)
+    middle = Place(now - 250 * day, UUID(int=int((now - 250 * day).timestamp() * 1000) << 80))
+    for name in ("no filter", "borough, large", "category, common", "recorded before a day"):
+        asked = alone[name]
+        yield Case(f"{name}, far in", replace(asked, recorded_before=None), middle)
+        yield Case(f"{name}, back", replace(asked, recorded_before=None), middle, "backward")
+
+
+@dataclass(frozen=True, slots=True)
+class Somebody:
+    """Names that some clips bear."""
+
+    device: str
+    officer: str
+    station: str
+    site: str
+    crime_ref: str
+    incident: str
+    exhibit_ref: str
+
+
+_SOMEBODY: Final = """
+    SELECT (SELECT device_serial FROM clip_search WHERE is_settled LIMIT 1) AS device,
+           (SELECT officer_id FROM clip_search WHERE officer_id IS NOT NULL LIMIT 1) AS officer,
+           (SELECT station_id FROM stations WHERE site_id = 'site-2' LIMIT 1) AS station,
+           'site-2' AS site,
+           (SELECT crime_ref FROM clip_search WHERE crime_ref IS NOT NULL LIMIT 1) AS crime_ref,
+           (SELECT incident_id FROM clip_search WHERE incident_id IS NOT NULL LIMIT 1) AS incident,
+           (SELECT exhibit_ref FROM clip_search WHERE exhibit_ref IS NOT NULL LIMIT 1)
+               AS exhibit_ref,
+           (SELECT max(announced_at) FROM clip_search) AS now
+"""
+
+
+async def pick(connection: Connection) -> tuple[datetime, Somebody]:
+    """Return the newest clip's time, and names that some clips bear."""
+    row = dict(await connection.fetchrow(_SOMEBODY) or {})
+    now: datetime = row.pop("now")
+    return now, Somebody(**row)
+
+
+async def run_case(connection: Connection, case: Case) -> list[Found]:
+    """Run a list as the service does."""
+    asked = case.asked
+    if asked.site is not None:
+        asked = replace(asked, stations=await search.find_stations(connection, asked.site))
+    return await search.list_clips(
+        connection, asked, place=case.place, direction=case.direction, limit=LIMIT
+    )
+
+
+async def explain(connection: Connection, case: Case, *, analyze: bool = True) -> dict[str, Any]:
+    """Return what Postgres says of a case's plan."""
+    asked = case.asked
+    if asked.site is not None:
+        asked = replace(asked, stations=await search.find_stations(connection, asked.site))
+    statement = search.choose_statement(asked, direction=case.direction, limit=LIMIT)
+    how = "ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON" if analyze else "FORMAT JSON"
+    arguments = search.bind(asked, place=case.place, direction=case.direction, limit=LIMIT)
+    async with connection.transaction(readonly=True):
+        await connection.execute(search.PLAN_STREAMS)
+        text: str = await connection.fetchval(f"EXPLAIN ({how}) {statement}", *arguments)
+    plan: dict[str, Any] = json.loads(text)[0]["Plan"]
+    return plan
+
+
+def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every node of a plan."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from walk(child)
+
+
+async def measure(connection: Connection, case: Case, rounds: int) -> Figures:
+    """Run a case some times; the first run, which may read from disk, is not counted."""
+    found = await run_case(connection, case)
+    taken: list[float] = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        await run_case(connection, case)
+        taken.append((time.perf_counter() - started) * 1000)
+    plan = await explain(connection, case)
+    nodes = list(walk(plan))
+    taken.sort()
+    return Figures(
+        case,
+        len(found),
+        statistics.median(taken),
+        taken[min(len(taken) - 1, int(len(taken) * _PERCENT_99))],
+        frozenset(node["Node Type"] for node in nodes if "Relation Name" in node),
+        sum(node.get("Rows Removed by Filter", 0) * node.get("Actual Loops", 1) for node in nodes),
+        plan["Shared Hit Blocks"] + plan["Shared Read Blocks"],
+    )
+
+
+async def bench(dsn: str, rounds: int) -> int:
+    """Print the figures of all cases as a table; returns how many took too long."""
+    pool = await open_pool(dsn, connections_max=2, statement_timeout_s=60)
+    slow = 0
+    try:
+        async with reading(pool) as connection:
+            now, somebody = await pick(connection)
+            _say("| list | clips | p50 ms | p99 ms | pages | rows filtered away |")
+            _say("|---|---|---|---|---|---|")
+            for case in make_cases(now, somebody):
+                each = await measure(connection, case, rounds)
+                slow += each.p99_ms >= GOAL_MS
+                _say(
+                    f"| {case.name} | {each.rows} | {each.p50_ms:.1f} | {each.p99_ms:.1f} "
+                    f"| {each.buffers:,} | {each.removed:,.0f} |",
+                )
+    finally:
+        await close_pool(pool)
+    return slow
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ingest_service.dev.bench_lists", description=__doc__
+    )
+    parser.add_argument("dsn", help="a full ledger")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    asked = parser.parse_args(arguments)
+    sys.exit(1 if asyncio.run(bench(asked.dsn, asked.rounds)) else 0)
+
+
+if __name__ == "__main__":
+    main()

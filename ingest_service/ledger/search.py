@@ -1,0 +1,495 @@
+"""Lists of clips: each is merged from streams of one index, so none reads what it does not show.
+
+A filter that few clips pass (an officer, an incident) has an index of its own. The others (borough,
+category, state, ...) are cut into *cells*, the combinations that occur; the index gives the clips
+of one cell in the list's order. A list looks at the first clips of every cell it asks for, and so
+learns down to where its page reaches; then it reads each cell down to there. What is rare is found
+as fast as what is common, and nothing is sorted but the page.
+
+Clips that come in are a small rest beside those indexes (the view `coming_clips`), read whole.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+from uuid import UUID
+
+from ingest_service.domain.clip import Clip
+from ingest_service.domain.clip_status import list_statuses
+from ingest_service.ledger.connection import Connection
+
+Order = Literal["announced", "recorded", "due"]
+Path = Literal[
+    "all", "status", "cell", "station", "device", "officer", "incident", "crime", "exhibit",
+    "tag",
+]  # fmt: skip
+Direction = Literal["forward", "backward"]
+
+_FIRST_TIME: Final = datetime(1, 1, 1, tzinfo=UTC)
+_LAST_TIME: Final = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+FIRST_ID: Final = UUID(int=0)
+LAST_ID: Final = UUID(int=2**128 - 1)
+# More boroughs than this are not cut into cells but read past: they are most of the force.
+_BOROUGHS_MAX: Final = 8
+_UUID_TIME_MAX_MS: Final = 2**48 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which clips are asked for; None = any. Times are aware; `before` is exclusive.
+
+    boroughs  those the asker may see; None = every one
+    stations  of the asked site; None = any site
+    """
+
+    device: str | None = None
+    officer: str | None = None
+    station: str | None = None
+    site: str | None = None
+    borough: str | None = None
+    category: str | None = None
+    evidential_state: str | None = None
+    state: str | None = None
+    crime_ref: str | None = None
+    incident: str | None = None
+    exhibit_ref: str | None = None
+    tag: str | None = None
+    recorded_after: datetime | None = None
+    recorded_before: datetime | None = None
+    received_after: datetime | None = None
+    received_before: datetime | None = None
+    held: bool | None = None
+    erase_due_before: datetime | None = None
+    boroughs: list[str] | None = None
+    stations: list[str] | None = None
+
+    @property
+    def order(self) -> Order:
+        """By what the list goes: newest announcement first, unless another time is asked for."""
+        if self.recorded_after is not None or self.recorded_before is not None:
+            return "recorded"
+        return "announced" if self.erase_due_before is None else "due"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a list: between two clips. `key` is None where announcement is the order."""
+
+    key: datetime | None
+    clip_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A clip and its place in the list."""
+
+    place: Place
+    clip: Clip
+
+
+# --- the statements ------------------------------------------------------------------------
+# One shape for all of them: which cells, which index, which order. They are put together once,
+# from the words below; what is asked for comes only as arguments.
+#
+# A stream by announcement is bounded and sorted by *all* columns of its index, as one row: no other
+# index has that order, so the planner has nothing to choose, whatever its statistics say of a rare
+# combination.
+# The other filters stand in a CASE, of which the planner assumes that every second clip passes:
+# multiplying what it believes of each, it would rather sort another index than read this one on.
+
+# By column, so that a stream is not asked again for what it is already the stream of.
+_ASKED: Final[dict[str, str]] = {
+    "device_serial": "($6::text IS NULL OR s.device_serial = $6)",
+    "officer_id": "($7::text IS NULL OR s.officer_id = $7)",
+    "station_id": "($8::text[] IS NULL OR s.station_id = ANY ($8))",
+    "borough": "($9::text[] IS NULL OR s.borough = ANY ($9))",
+    "category": "($10::text IS NULL OR s.category = $10)",
+    "status": "s.status = ANY ($11::smallint[])",
+    "crime_ref": "($12::text IS NULL OR s.crime_ref = $12)",
+    "incident_id": "($13::text IS NULL OR s.incident_id = $13)",
+    "exhibit_ref": "($14::text IS NULL OR s.exhibit_ref = $14)",
+    "tag": "($15::text IS NULL OR s.tags @> ARRAY[$15])",
+    "recorded_at": "($16::timestamptz IS NULL OR s.recorded_at >= $16)\n"
+    "               AND ($17::timestamptz IS NULL OR s.recorded_at < $17)",
+    "announced_at": "($18::timestamptz IS NULL OR s.announced_at >= $18)\n"
+    "               AND ($19::timestamptz IS NULL OR s.announced_at < $19)\n"
+    "               AND s.clip_id > $21 AND s.clip_id < $22",
+    "erase_due_at": "($20::timestamptz IS NULL OR s.erase_due_at < $20)",
+}
+_ASKED_COMING: Final = {
+    **_ASKED,
+    "status": "s.status = ANY ($23::smallint[])",
+    "bounds": "$1::timestamptz IS NOT NULL AND $3::timestamptz IS NOT NULL",
+}
+
+_AND: Final = "\n               AND "
+
+_SHAPE: Final[str] = """
+    WITH cell AS MATERIALIZED (
+        {cells}
+    ), peek AS MATERIALIZED (
+        SELECT hit.place, hit.clip_id
+          FROM cell CROSS JOIN LATERAL (
+            SELECT {place} AS place, s.clip_id
+              FROM clip_search AS s{joined}
+             WHERE s.is_settled
+               AND {low}
+               AND {high}{asked}
+          ORDER BY {sorted}
+             LIMIT {peeked}) AS hit
+    ), edge AS MATERIALIZED (
+        SELECT place, clip_id
+          FROM peek
+      ORDER BY {merged}
+        OFFSET $5::integer - 1
+         LIMIT 1
+    ), coming AS MATERIALIZED (
+        SELECT {place} AS place, s.clip_id
+          FROM coming_clips AS s
+         WHERE cardinality($23::smallint[]) > 0
+           AND ({order}) > ({start})
+           AND ({order}) < ({stop}){asked_coming}
+    ), page AS MATERIALIZED (
+        SELECT place, clip_id
+          FROM (
+            SELECT hit.place, hit.clip_id
+              FROM cell CROSS JOIN LATERAL (
+                SELECT {place} AS place, s.clip_id
+                  FROM clip_search AS s{joined}
+                 WHERE s.is_settled
+                   AND {low_edge}
+                   AND {high_edge}{asked}
+              ORDER BY {sorted}
+                 LIMIT {limit}) AS hit
+         UNION ALL
+            SELECT place, clip_id FROM coming) AS found
+      ORDER BY {merged}
+         LIMIT $5
+    )
+    SELECT page.place, clip.*
+      FROM page CROSS JOIN LATERAL (
+        SELECT clip_id, state, upload_id, device_serial, recording_id, segment_no,
+               device_recording_seq, '{}'::jsonb AS announcement, size_bytes, sha256_device,
+               station_id, site_id, borough, started_at, ended_at, clock_offset_ms,
+               clock_uncertainty_ms, duplicate_of, flags, clock_state, started_at_corrected,
+               announced_at, sealed_at, secured_at, released_at, officer_id, incident_id,
+               crime_ref, category, evidential_state, title, sha256, sha256_readback,
+               quarantine_reason, bucket, object_key, object_version, NULL::jsonb AS manifest,
+               is_held, erase_due_at, event_count, last_leaf_hash, manifest_sha256,
+               last_fixity_at, last_fixity_result, exhibit_ref, tags
+          FROM clips
+         WHERE clips.clip_id = page.clip_id
+         LIMIT 1) AS clip
+  ORDER BY {merged_page}
+"""
+
+# Which end of the index comes first: the newest announcement, but the soonest erasure.
+_IS_DESCENDING: Final[dict[Order, bool]] = {"announced": True, "recorded": True, "due": False}
+_KEYS: Final[dict[Order, str]] = {"announced": "", "recorded": "recorded_at", "due": "erase_due_at"}
+_ONE_CELL: Final[str] = "SELECT 1"
+_STATUS_CELLS: Final[str] = "SELECT unnest($11::smallint[]) AS status"
+_BOROUGH_CELLS: Final[str] = """SELECT cell_id
+          FROM clip_cells
+         WHERE ($9::text[] IS NULL OR borough = ANY ($9))
+           AND ($10::text IS NULL OR category = $10)
+           AND status = ANY ($11::smallint[])"""
+_STATION_CELLS: Final[str] = """SELECT stations.station_id, clip_cells.cell_id
+          FROM stations JOIN clip_cells ON clip_cells.borough = stations.borough
+         WHERE stations.station_id = ANY ($8::text[])
+           AND ($9::text[] IS NULL OR clip_cells.borough = ANY ($9))
+           AND ($10::text IS NULL OR clip_cells.category = $10)
+           AND clip_cells.status = ANY ($11::smallint[])"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How one path reads: the cells, and by column of its index before the order's what it is.
+
+    joined   what stands beside `clip_search`
+    """
+
+    cells: str
+    columns: tuple[tuple[str, str], ...]
+    joined: str = ""
+
+
+_CELL: Final = ("s.cell_id", "cell.cell_id")
+_PATHS: Final[dict[Path, _Way]] = {
+    "all": _Way(_ONE_CELL, ()),
+    "status": _Way(_STATUS_CELLS, (("s.status", "cell.status"),)),
+    "cell": _Way(_BOROUGH_CELLS, (_CELL,)),
+    "station": _Way(_STATION_CELLS, (("s.station_id", "cell.station_id"), _CELL)),
+    "device": _Way(_ONE_CELL, (("s.device_serial", "$6"),)),
+    "officer": _Way(_ONE_CELL, (("s.officer_id", "$7"),)),
+    "incident": _Way(_ONE_CELL, (("s.incident_id", "$13"),)),
+    "crime": _Way(_ONE_CELL, (("s.crime_ref", "$12"),)),
+    "exhibit": _Way(_ONE_CELL, (("s.exhibit_ref", "$14"),)),
+    "tag": _Way(
+        _ONE_CELL,
+        (("t.tag", "$15"),),
+        joined=" JOIN clip_tags AS t ON t.clip_id = s.clip_id",
+    ),
+}
+# One stream needs no look ahead; of many, so many clips of each show where the page ends.
+_PEEKED: Final = "4"
+_NOT_PEEKED: Final = "0"
+_EDGE: Final = (
+    "COALESCE((SELECT place FROM edge), {})",
+    "COALESCE((SELECT clip_id FROM edge), {})",
+)
+
+
+def _compose(path: Path, order: Order, direction: Direction, limit: int) -> str:
+    way = _PATHS[path]
+    key = _KEYS[order]
+    is_down = _IS_DESCENDING[order] == (direction == "forward")
+    turn = "DESC" if is_down else "ASC"
+    clip_id = "t.clip_id" if way.joined and not key else "s.clip_id"
+    ends = [f"s.{key}"] if key else []
+    columns = [column for column, _ in way.columns]
+    values = [value for _, value in way.columns]
+    # Arguments 1 to 4: the place before the first clip, and the one after the last.
+    start, stop = (["$1", "$2"], ["$3", "$4"]) if key else (["$2"], ["$4"])
+    edge = [
+        word.format(bound)
+        for word, bound in zip(_EDGE[0 if key else 1 :], start if is_down else stop, strict=True)
+    ]
+
+    def bound(sign: str, place: list[str]) -> str:
+        """A place in the stream; by announcement as one row of all columns of its index.
+
+        Where time is the order no other index has it, and a row would only be taken for a prefix.
+        """
+        if key:
+            fixed = " AND ".join(f"{c} = {v}" for c, v in way.columns)
+            return f"{fixed} AND ({', '.join([*ends, clip_id])}) {sign} ({', '.join(place)})"
+        left = ", ".join([*columns, *ends, clip_id])
+        return f"({left}) {sign} ({', '.join([*values, *place])})"
+
+    has_streams = way.cells != _ONE_CELL
+    low, high = bound(">", start), bound("<", stop)
+    # What the index leaves out, the planner must see left out.
+    present = [*columns, *ends] if way.cells == _ONE_CELL or order == "due" else ends
+    low = " AND ".join([low, *(f"{each} IS NOT NULL" for each in present)])
+    known = {key, *(column.partition(".")[2] for column in columns)}
+    if "cell_id" in known:
+        known |= {"borough", "category", "status"}
+    words = {
+        "cells": way.cells,
+        "joined": way.joined,
+        "place": f"s.{key}" if key else "NULL::timestamptz",
+        "low": low,
+        "high": high,
+        "low_edge": low.replace(bound(">", start), bound(">=", edge))
+        if has_streams and is_down
+        else low,
+        "high_edge": bound("<=", edge) if has_streams and not is_down else high,
+        "order": ", ".join([*ends, "s.clip_id"]),
+        "start": ", ".join(start),
+        "stop": ", ".join(stop),
+        "asked": "\n               AND CASE WHEN "
+        + _AND.join(each for name, each in _ASKED.items() if name not in known)
+        + " THEN true ELSE false END",
+        "asked_coming": _AND + _AND.join(_ASKED_COMING.values()),
+        "sorted": ", ".join(
+            f"{each} {turn}" for each in [*([] if key else columns), *ends, clip_id]
+        ),
+        "merged": f"place {turn}, clip_id {turn}",
+        "merged_page": f"page.place {turn}, page.clip_id {turn}",
+        "limit": str(limit),
+        "peeked": _PEEKED if has_streams else _NOT_PEEKED,
+    }
+    statement = _SHAPE
+    for name, word in words.items():
+        statement = statement.replace("{" + name + "}", word)
+    return statement
+
+
+_ORDERS: Final[tuple[Order, ...]] = ("announced", "recorded", "due")
+_DIRECTIONS: Final[tuple[Direction, ...]] = ("forward", "backward")
+# So many clips of a stream are read at most. As numbers in the statement, not as an argument: of an
+# argument the planner assumes a tenth of the table, and sorts that.
+LIMITS: Final = (101, 501)
+LISTS: Final[dict[tuple[Path, Order, Direction, int], str]] = {
+    (path, order, direction, limit): _compose(path, order, direction, limit)
+    for path in _PATHS
+    for order in _ORDERS
+    for direction in _DIRECTIONS
+    for limit in LIMITS
+    # Without a status to begin with, these two orders have no index.
+    if path != "all" or order == "announced"
+}
+
+
+def choose_path(asked: Search) -> Path:
+    """Return by which index a list is read: the one whose streams hold the fewest clips."""
+    named: tuple[tuple[Path, str | None], ...] = (
+        ("crime", asked.crime_ref),
+        ("exhibit", asked.exhibit_ref),
+        ("incident", asked.incident),
+        ("device", asked.device),
+        ("officer", asked.officer),
+        ("tag", asked.tag),
+    )
+    for path, value in named:
+        if value is not None:
+            return path
+    if asked.stations is not None or asked.station is not None:
+        return "station"
+    boroughs = _limit_boroughs(asked)
+    if asked.category is not None or (boroughs is not None and len(boroughs) <= _BOROUGHS_MAX):
+        return "cell"
+    if (asked.state, asked.evidential_state, asked.held) == (None, None, None):
+        return "all" if asked.order == "announced" else "status"
+    return "status"
+
+
+FIND_STATIONS: Final = """
+    SELECT station_id
+      FROM stations
+     WHERE site_id = $1
+  ORDER BY station_id
+"""
+
+
+async def find_stations(connection: Connection, site_id: str) -> list[str]:
+    """Return the stations of a site: clips are found by them."""
+    return [row["station_id"] for row in await connection.fetch(FIND_STATIONS, site_id)]
+
+
+# A stream is read on only as far as the page needs it. Believing that a cell has few clips, the
+# planner would rather fetch all of them and sort: for these statements it may not.
+PLAN_STREAMS: Final = """
+    SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true),
+           set_config('enable_incremental_sort', 'off', true),
+           set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)
+"""
+
+
+async def list_clips(
+    connection: Connection,
+    asked: Search,
+    *,
+    place: Place | None,
+    direction: Direction = "forward",
+    limit: int,
+) -> list[Found]:
+    """Return at most `limit` clips beyond a place, in the list's order (or against it).
+
+    The announcement and the manifest of the clips are left out.
+    """
+    statement = choose_statement(asked, direction=direction, limit=limit)
+    arguments = bind(asked, place=place, direction=direction, limit=limit)
+    async with connection.transaction(readonly=True):
+        await connection.execute(PLAN_STREAMS)
+        rows = await connection.fetch(statement, *arguments)
+    return [_read(dict(row)) for row in rows]
+
+
+def choose_statement(asked: Search, *, direction: Direction, limit: int) -> str:
+    """Return the statement of a list; `limit` is at most the last of LIMITS."""
+    enough = next(each for each in LIMITS if each >= limit)
+    return LISTS[choose_path(asked), asked.order, direction, enough]
+
+
+def _read(row: dict[str, object]) -> Found:
+    key = row.pop("place")
+    clip = Clip(**row)  # type: ignore[arg-type]  # the columns are named as the fields are
+    return Found(Place(key if isinstance(key, datetime) else None, clip.clip_id), clip)
+
+
+def bind(
+    asked: Search, *, place: Place | None, direction: Direction, limit: int
+) -> tuple[object, ...]:
+    """Return the arguments of a list's statement."""
+    order = asked.order
+    low = {"announced": None, "recorded": asked.recorded_after, "due": None}[order]
+    high = {
+        "announced": None,
+        "recorded": asked.recorded_before,
+        "due": asked.erase_due_before,
+    }[order]
+    start: tuple[datetime, UUID] = (low or _FIRST_TIME, FIRST_ID)
+    stop: tuple[datetime, UUID] = (high or _LAST_TIME, FIRST_ID if high else LAST_ID)
+    first_id, last_id = _first_id_of(asked.received_after), _last_id_before(asked.received_before)
+    if order == "announced":
+        # Ids go by time: the time of receipt bounds the streams.
+        start, stop = (_FIRST_TIME, first_id), (_FIRST_TIME, last_id)
+    if place is not None:
+        key = None if order == "announced" else place.key
+        here = (key or _FIRST_TIME, place.clip_id)
+        if _IS_DESCENDING[order] == (direction == "forward"):
+            stop = min(stop, here)
+        else:
+            start = max(start, here)
+    return (
+        *start,
+        *stop,
+        limit,
+        asked.device,
+        asked.officer,
+        _limit_stations(asked),
+        _limit_boroughs(asked),
+        asked.category,
+        _statuses(asked, is_settled=True),
+        asked.crime_ref,
+        asked.incident,
+        asked.exhibit_ref,
+        asked.tag,
+        asked.recorded_after,
+        asked.recorded_before,
+        asked.received_after,
+        asked.received_before,
+        asked.erase_due_before,
+        first_id,
+        last_id,
+        _statuses(asked, is_settled=False),
+    )
+
+
+def _limit_boroughs(asked: Search) -> list[str] | None:
+    if asked.borough is None:
+        return asked.boroughs
+    may_see = asked.boroughs is None or asked.borough in asked.boroughs
+    return [asked.borough] if may_see else []
+
+
+def _limit_stations(asked: Search) -> list[str] | None:
+    if asked.station is None:
+        return asked.stations
+    is_there = asked.stations is None or asked.station in asked.stations
+    return [asked.station] if is_there else []
+
+
+def _statuses(asked: Search, *, is_settled: bool) -> list[int]:
+    return list_statuses(
+        state=asked.state,
+        evidential_state=asked.evidential_state,
+        is_held=asked.held,
+        is_settled=is_settled,
+    )
+
+
+def _first_id_of(moment: datetime | None) -> UUID:
+    """Ids are UUIDv7: those announced from a moment on are above this one."""
+    return FIRST_ID if moment is None else UUID(int=max(0, _milliseconds(moment)) << 80)
+
+
+def _last_id_before(moment: datetime | None) -> UUID:
+    if moment is None:
+        return LAST_ID
+    milliseconds = _milliseconds(moment)
+    if milliseconds < 0:
+        return FIRST_ID
+    return UUID(int=min(milliseconds + 1, _UUID_TIME_MAX_MS) << 80)
+
+
+def _milliseconds(moment: datetime) -> int:
+    return min(int(moment.timestamp() * 1000), _UUID_TIME_MAX_MS)
+
+
+def list_statements() -> Iterator[tuple[str, str]]:
+    """Return every list's name and statement, for whoever checks them."""
+    for name, statement in LISTS.items():
+        yield f"search.LISTS[{'-'.join(map(str, name))}]", statement

@@ -1,0 +1,279 @@
+"""Lists of clips: what they find, in which order, and that no plan reads what it does not show."""
+
+import asyncio
+import json
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from ingest_service.dev import bench_lists
+from ingest_service.domain.clip_status import EVIDENTIAL_STATES, STATES, name_status, number_status
+from ingest_service.ledger import search
+from ingest_service.ledger.connection import close_pool, open_pool, reading
+from ingest_service.ledger.search import LISTS, Place, Search, choose_path
+from loadtest.ten_million import fill
+
+CLIPS = 60_000
+# What a list may read and throw away: the cells it does not ask for, and the clips that come in.
+REMOVED_MAX = 6_000
+
+# The same list, read in the simplest way: every clip is looked at.
+ORACLE = """
+    SELECT clip_id
+      FROM clips
+     WHERE ($1::text IS NULL OR device_serial = $1)
+       AND ($2::text IS NULL OR officer_id = $2)
+       AND ($3::text IS NULL OR station_id = $3)
+       AND ($4::text IS NULL OR site_id = $4)
+       AND ($5::text IS NULL OR borough = $5)
+       AND ($6::text IS NULL OR category = $6)
+       AND ($7::text IS NULL OR evidential_state = $7)
+       AND ($8::text IS NULL OR state = $8)
+       AND ($9::text IS NULL OR crime_ref = $9)
+       AND ($10::text IS NULL OR incident_id = $10)
+       AND ($11::text IS NULL OR exhibit_ref = $11)
+       AND ($12::text IS NULL OR $12 = ANY (tags))
+       AND ($13::timestamptz IS NULL OR COALESCE(started_at_corrected, started_at) >= $13)
+       AND ($14::timestamptz IS NULL OR COALESCE(started_at_corrected, started_at) < $14)
+       AND ($15::timestamptz IS NULL OR announced_at >= $15)
+       AND ($16::timestamptz IS NULL OR announced_at < $16)
+       AND ($17::boolean IS NULL OR is_held = $17)
+       AND ($18::timestamptz IS NULL OR erase_due_at < $18)
+       AND ($19::text[] IS NULL OR borough = ANY ($19))
+  ORDER BY CASE $20 WHEN 'recorded' THEN COALESCE(started_at_corrected, started_at) END DESC,
+           CASE $20 WHEN 'due' THEN erase_due_at END,
+           CASE WHEN $20 = 'due' THEN clip_id END,
+           clip_id DESC
+"""
+ORACLE_FIELDS = (
+    *("device", "officer", "station", "site", "borough", "category", "evidential_state", "state"),
+    *("crime_ref", "incident", "exhibit_ref", "tag", "recorded_after", "recorded_before"),
+    *("received_after", "received_before", "held", "erase_due_before", "boroughs"),
+)
+
+
+@pytest.fixture(scope="module")
+def full_ledger(postgres, ledger_template):
+    """The name of a ledger with clips as a force has them."""
+    name = "ledger_full"
+    postgres.run_sql(f'CREATE DATABASE "{name}" TEMPLATE "{ledger_template}"')
+    asyncio.run(fill(postgres.owner_dsn(name), CLIPS))
+    yield name
+    postgres.run_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+async def connection(postgres, full_ledger):
+    pool = await open_pool(
+        postgres.service_dsn(full_ledger), connections_max=1, statement_timeout_s=30
+    )
+    async with reading(pool) as opened:
+        yield opened
+    await close_pool(pool)
+
+
+async def list_all(connection, asked, *, limit, direction="forward", place=None):
+    """Every page of a list, put together."""
+    if asked.site is not None:
+        asked = replace(asked, stations=await search.find_stations(connection, asked.site))
+    ids = []
+    while True:
+        found = await search.list_clips(
+            connection, asked, place=place, direction=direction, limit=limit
+        )
+        ids += [each.clip.clip_id for each in found]
+        if len(found) < limit:
+            return ids
+        place = found[-1].place
+
+
+async def ask_oracle(connection, asked):
+    values = [getattr(asked, name) for name in ORACLE_FIELDS]
+    return [row["clip_id"] for row in await connection.fetch(ORACLE, *values, asked.order)]
+
+
+# --- what is found ------------------------------------------------------------------------
+
+
+async def make_searches(connection, count, seed):
+    """Searches by the values of clips that exist, so that most find something."""
+    dice = random.Random(seed)  # noqa: S311 - no secret
+    rows = await connection.fetch(
+        "SELECT * FROM clips WHERE random() < CASE WHEN tags IS NULL THEN 0.01 ELSE 0.2 END"
+    )
+    boroughs = sorted({row["borough"] for row in rows})
+    for _ in range(count):
+        clip = dice.choice(rows)
+        tags = clip["tags"]
+        recorded = clip["started_at_corrected"]
+        width = timedelta(hours=dice.choice([1, 30, 3000]))
+        values = {
+            "device": clip["device_serial"],
+            "officer": clip["officer_id"],
+            "station": clip["station_id"],
+            "site": clip["site_id"],
+            "borough": clip["borough"],
+            "category": clip["category"],
+            "evidential_state": clip["evidential_state"],
+            "state": clip["state"],
+            "crime_ref": clip["crime_ref"],
+            "incident": clip["incident_id"],
+            "exhibit_ref": clip["exhibit_ref"],
+            "tag": tags and tags[0],
+            "recorded_after": recorded - width,
+            "recorded_before": recorded + width,
+            "received_after": clip["announced_at"] - width,
+            "received_before": clip["announced_at"] + width,
+            "held": clip["is_held"],
+            "erase_due_before": clip["erase_due_at"] and clip["erase_due_at"] + width,
+            "boroughs": [*dice.sample(boroughs, 9), clip["borough"]],
+        }
+        chosen = dice.sample(sorted(values), dice.randint(1, 4))
+        yield Search(**{name: values[name] for name in chosen})
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_lists_find_what_looking_at_every_clip_finds(connection, seed):
+    async for asked in make_searches(connection, 12, seed):
+        expected = await ask_oracle(connection, asked)
+        limit = 501 if len(expected) > 400 else 7
+
+        if len(expected) > 3000:
+            found = await search.list_clips(connection, asked, place=None, limit=501)
+            assert [each.clip.clip_id for each in found] == expected[:501], asked
+        else:
+            assert await list_all(connection, asked, limit=limit) == expected, asked
+
+
+@pytest.mark.parametrize("seed", range(6, 9))
+async def test_a_list_read_backward_is_the_same_list(connection, seed):
+    async for asked in make_searches(connection, 12, seed):
+        expected = await ask_oracle(connection, asked)
+        if len(expected) > 3000:
+            continue
+        limit = 501 if len(expected) > 400 else 7
+
+        back = await list_all(connection, asked, limit=limit, direction="backward")
+        assert back == expected[::-1], asked
+
+
+async def test_the_searches_take_every_path(connection):
+    paths = {
+        (choose_path(asked), asked.order)
+        for seed in range(9)
+        async for asked in make_searches(connection, 12, seed)
+    }
+
+    assert {path for path, _ in paths} >= {"cell", "station", "status"}
+    assert {order for _, order in paths} == {"announced", "recorded", "due"}
+
+
+# --- how it is found ----------------------------------------------------------------------
+
+
+def nodes_of(plan):
+    return list(bench_lists.walk(plan))
+
+
+def assert_no_scan(nodes, case):
+    """No table is read from end to end but those that have a few hundred rows."""
+    seq = [
+        node["Relation Name"]
+        for node in nodes
+        if node["Node Type"] == "Seq Scan"
+        and node["Relation Name"] not in {"stations", "clip_cells"}
+    ]
+    assert seq == [], case
+
+
+async def cases_of(connection):
+    now, somebody = await bench_lists.pick(connection)
+    return list(bench_lists.make_cases(now, somebody))
+
+
+async def test_no_list_reads_a_table_from_end_to_end(connection):
+    for case in await cases_of(connection):
+        assert_no_scan(nodes_of(await bench_lists.explain(connection, case)), case)
+
+
+async def test_no_list_throws_away_more_than_it_may(connection):
+    """The rows that filters removed, loops counted, and the pages that were touched."""
+    for case in await cases_of(connection):
+        plan = await bench_lists.explain(connection, case)
+        removed = sum(
+            node.get("Rows Removed by Filter", 0) * node.get("Actual Loops", 1)
+            for node in nodes_of(plan)
+        )
+        assert removed <= REMOVED_MAX, case
+
+
+async def test_every_filter_alone_is_among_the_cases(connection):
+    asked = [case.asked for case in await cases_of(connection)]
+    alone = set()
+    for each in asked:
+        named = [name for name in ORACLE_FIELDS if getattr(each, name) is not None]
+        if len({name.removesuffix("_after").removesuffix("_before") for name in named}) == 1:
+            alone.add(named[0].removesuffix("_after").removesuffix("_before"))
+
+    wanted = {name.removesuffix("_after").removesuffix("_before") for name in ORACLE_FIELDS}
+    assert alone == wanted
+
+
+@pytest.mark.parametrize("name", LISTS, ids=lambda name: "-".join(map(str, name)))
+async def test_a_list_has_a_good_plan_also_when_its_arguments_are_not_known(connection, name):
+    """Postgres may plan a statement once for all arguments: it must not sort a table then."""
+    async with connection.transaction():
+        await connection.execute(search.PLAN_STREAMS)
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE list AS {LISTS[name]}")
+        nothing = ", ".join(["NULL"] * 23)
+        text = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE list ({nothing})")
+        await connection.execute("DEALLOCATE list")
+
+    nodes = nodes_of(json.loads(text)[0]["Plan"])
+    assert_no_scan(nodes, name)
+    scans = {node.get("Index Name") for node in nodes if node.get("Relation Name") == "clip_search"}
+    path, order, _, _ = name
+    wanted = "settled" if path == "all" else path
+    if order != "announced" and path in STREAMS:
+        wanted += f"_{order}"
+    assert path == "tag" or scans == {f"clip_search_{wanted}_idx"}
+
+
+STREAMS = {"status", "cell", "station"}
+
+
+# --- what the lists are made of -----------------------------------------------------------
+
+
+async def test_ledger_and_domain_number_a_status_alike(connection):
+    for number in range(64):
+        state, evidential, held = name_status(number)
+        assert number_status(state, evidential, is_held=held) == number
+        counted = await connection.fetchval(
+            "SELECT clip_status($1, $2, $3)", state, evidential, held
+        )
+        assert counted == number
+    assert len(STATES) * len(EVIDENTIAL_STATES) * 2 == 64
+
+
+async def test_a_place_bears_its_time_only_where_time_is_the_order(connection):
+    [announced] = await search.list_clips(connection, Search(), place=None, limit=1)
+    asked = Search(recorded_before=datetime(2100, 1, 1, tzinfo=UTC))
+    [recorded] = await search.list_clips(connection, asked, place=None, limit=1)
+
+    assert announced.place == Place(None, announced.clip.clip_id)
+    assert recorded.place.key == recorded.clip.started_at_corrected
+
+
+async def test_a_place_at_the_ends_of_the_ids_can_be_asked_from(connection):
+    first, last = UUID(int=0), UUID(int=2**128 - 1)
+
+    assert await list_all(connection, Search(), limit=7, place=Place(None, first)) == []
+    back = await search.list_clips(
+        connection, Search(), place=Place(None, last), direction="backward", limit=7
+    )
+    assert back == []
