@@ -1,5 +1,6 @@
 """Store what is published of the log: once, and the same for ever; what a crash tore is mended."""
 
+import hashlib
 from typing import Final, Literal
 
 import structlog
@@ -28,7 +29,14 @@ async def store_published(key: str, data: bytes, vault: Vault) -> Kept:
     """
     if await vault.put_new(key, data):
         return "new"
-    found = await read_published(key, vault)
+    try:
+        found = await read_published(key, vault)
+    except VaultUnavailable:
+        # A disk that was full leaves names whose bytes cannot be read, for good. Its own tag tells
+        # that they were these; where tags are no MD5, it waits for whoever removes that version.
+        if not await _is_tagged_as(key, data, vault):
+            raise
+        found = None
     if found == data:
         return "same"
     if found is not None and not _is_damage(key, found, data):
@@ -48,6 +56,12 @@ async def read_published(key: str, vault: Vault) -> bytes | None:
         return b"".join([block async for block in vault.read(key, None)])
     except StoredBytesLost:
         return None
+
+
+async def _is_tagged_as(key: str, data: bytes, vault: Vault) -> bool:
+    facts = await vault.get_facts(key, None)
+    digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return facts is not None and (facts.etag, facts.size_bytes) == (digest, len(data))
 
 
 def alarm_mended(key: str, was: str) -> None:

@@ -16,6 +16,7 @@ from ingest_service.actions.publish_checkpoint import (
     publish_checkpoints,
 )
 from ingest_service.actions.sequence_log import Sequencer, sequence_log, sign_checkpoint
+from ingest_service.actions.store_published import store_published
 from ingest_service.domain.checkpoint import Checkpoint, parse_checkpoint, verify_checkpoint
 from ingest_service.domain.clock import utc_now
 from ingest_service.domain.log_paths import (
@@ -25,7 +26,7 @@ from ingest_service.domain.log_paths import (
     parse_checkpoint_key,
 )
 from ingest_service.domain.merkle import Edge
-from ingest_service.errors import LogForked
+from ingest_service.errors import LogForked, VaultFull, VaultUnavailable
 from ingest_service.ledger.connection import open_pool
 from tests.actions.engine import Crash, Mortality, MortalPool, MortalVault
 from tests.actions.kept_ledger import audit
@@ -282,6 +283,31 @@ async def test_a_checkpoint_that_tore_while_it_was_published_is_published_again(
     await assert_one_history(pool, published, 24)
 
 
+async def test_a_part_that_cannot_be_read_is_published_again_if_the_stores_tag_is_its_own(
+    pool, published
+):
+    """As a disk leaves it that was full: the name is taken, its bytes cannot be read."""
+    await record(pool, 4)
+    await sequence_log(Sequencer(), pool=pool, signer=SIGNER, now=utc_now)
+    twin = MemoryVault()
+    await publish_checkpoints(pool=pool, vault=twin)
+    await published.put_new(leaves_key(20, 24), twin.content(leaves_key(20, 24)))
+    published.fail_next("read", "lost")
+
+    await store_published(leaves_key(20, 24), twin.content(leaves_key(20, 24)), published)
+
+    assert len(published._versions[leaves_key(20, 24)]) == 2
+
+
+async def test_a_part_that_cannot_be_read_and_may_be_another_is_left_alone(published):
+    published.fail_next("read", "lost")
+
+    with pytest.raises(VaultUnavailable):
+        await store_published(leaves_key(15, 20), b"others", published)
+
+    assert len(published._versions[leaves_key(15, 20)]) == 1
+
+
 async def test_every_mending_is_counted_for_the_alarm(pool, published):
     before = telemetry.LOG_MENDED._value.get()
     lose(published, [checkpoint_key(20)], LEFT["nothing"])
@@ -329,3 +355,25 @@ async def test_a_new_service_with_an_empty_bucket_leads(pool):
     await record(pool, 3)
 
     await check_published(pool=pool, vault=MemoryVault(), signer=SIGNER)
+
+
+@pytest.mark.parametrize("call", range(1, 8))
+async def test_a_store_that_is_full_for_a_while_costs_no_event_and_no_second_history(pool, call):
+    """Full from the n-th write on, while events come in; then there is space again."""
+    vault = MemoryVault()
+    for number in range(call):
+        await record(pool, 5, f"camera-{number}")
+        await sequence_log(Sequencer(), pool=pool, signer=SIGNER, now=utc_now)
+    for _ in range(call // 2):
+        await publish_checkpoints(pool=pool, vault=vault)
+    await record(pool, 5, "while there is no space")
+    for _ in range(3):
+        await sequence_log(Sequencer(), pool=pool, signer=SIGNER, now=utc_now)
+        vault.fail_next("put_new", "lost", error=VaultFull())
+        with pytest.raises(VaultFull):
+            await publish_checkpoints(pool=pool, vault=vault)
+        await record(pool, 5, "more")
+
+    await drive(pool, vault)
+
+    await assert_one_history(pool, vault, 5 * call + 20)
