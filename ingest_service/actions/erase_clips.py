@@ -9,6 +9,7 @@
 A crash anywhere leaves a clip in 'notice' (nothing happened) or 'intended' (deleted once more).
 """
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -37,6 +38,7 @@ from ingest_service.ledger.lifecycle import Advance, advance_clips, list_living,
 from ingest_service.vault import Vault
 
 BATCH_CLIPS: Final = 200
+_AT_ONCE: Final = 4
 INTENDED_TYPE: Final = "erase.intended"
 # A worker that is silent so long is believed dead, and another one deletes the clip.
 _CLAIM: Final = timedelta(minutes=5)
@@ -106,22 +108,33 @@ async def intend_erasures(*, pool: Pool, rules: RetentionRules, now: Clock) -> i
 async def execute_erasures(
     *, pool: Pool, vault: Vault, rules: RetentionRules, now: Clock
 ) -> Erased:
-    """Delete the bytes of a batch of clips that are meant to be, one after the other.
+    """Delete the bytes of a batch of clips that are meant to be, a few at once.
 
     Raises:
-        VaultUnavailable, LedgerUnavailable: the clip at hand is gone on with later.
+        VaultUnavailable, LedgerUnavailable: what was not ended is gone on with later.
     """
     async with reading(pool) as connection:
         intended = await erasures.list_ready(connection, now(), "intended", limit=BATCH_CLIPS)
         newest = await log.find_newest_checkpoint(connection, only_published=True)
     published = 0 if newest is None else newest.tree_size
-    executed = blocked = waiting = 0
-    for clip_id in intended:
-        outcome = await _execute(clip_id, published, pool=pool, vault=vault, rules=rules, now=now)
-        executed += outcome == "executed"
-        blocked += outcome == "blocked"
-        waiting += outcome == "waiting"
-    return Erased(executed, blocked, waiting)
+    outcomes: list[str | BaseException | None] = []
+    for start in range(0, len(intended), _AT_ONCE):
+        outcomes += await asyncio.gather(
+            *[
+                _execute(clip_id, published, pool=pool, vault=vault, rules=rules, now=now)
+                for clip_id in intended[start : start + _AT_ONCE]
+            ],
+            return_exceptions=True,
+        )
+        # Those beside the one that failed were ended; the store is not asked for more just now.
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+    return Erased(
+        executed=outcomes.count("executed"),
+        blocked=outcomes.count("blocked"),
+        waiting=outcomes.count("waiting"),
+    )
 
 
 async def _execute(

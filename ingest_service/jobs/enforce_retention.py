@@ -11,6 +11,8 @@ from ingest_service.actions.publish_checkpoint import is_deletion_safe
 from ingest_service.actions.schedule_erasure import schedule_due
 from ingest_service.actions.sync_legal_holds import sync_legal_holds
 from ingest_service.jobs.compute_retention import yields
+from ingest_service.ledger.connection import reading
+from ingest_service.ledger.erasures import has_ready
 from ingest_service.resources import Resources
 
 log = structlog.get_logger()
@@ -38,6 +40,9 @@ async def enforce_retention(opened: Resources) -> int:
 async def erase_ready(opened: Resources) -> int:
     """Delete a batch of clips whose notice is over; returns how many were gone on with."""
     pool, vault, rules, now = opened.pool, opened.vault, opened.retention, opened.now
+    async with reading(pool) as connection:
+        if not await has_ready(connection, now()):
+            return 0
     if not await is_deletion_safe(pool=pool, vault=vault, signer=opened.signer):
         log.critical(
             "nothing_deleted",

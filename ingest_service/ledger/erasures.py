@@ -62,6 +62,16 @@ async def list_ready(
     return [row["clip_id"] for row in rows]
 
 
+HAS_READY: Final = """
+    SELECT EXISTS (SELECT FROM erasures WHERE phase <> 'executed' AND try_after <= $1)
+"""
+
+
+async def has_ready(connection: Connection, now: datetime) -> bool:
+    """Tell whether any clip is to be gone on with."""
+    return bool(await connection.fetchval(HAS_READY, now))
+
+
 SET_INTENDED: Final = """
     UPDATE erasures
        SET phase = 'intended', intended_at = $2, try_after = $2
