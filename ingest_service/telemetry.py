@@ -139,6 +139,14 @@ TIMESTAMPS: Final = Counter(
     "ingest_timestamps_total", "Time stamps that were asked for.", ["outcome"]
 )
 
+# --- the feed ----------------------------------------------------------------------------
+
+FEED_SEATS: Final = Gauge(
+    "ingest_feed_seats",
+    "Streams and long polls that wait for events; INGEST_FEED_SEATS_MAX per process.",
+    multiprocess_mode="livesum",
+)
+
 # --- evidence at risk --------------------------------------------------------------------
 
 AT_RISK_BYTES: Final = Gauge(

@@ -22,6 +22,7 @@ from ingest_service.ledger.custody import insert_device_events
 STALLED_AFTER: Final = timedelta(minutes=30)
 GAPS_SHOWN_MAX: Final = 100
 _WINDOW: Final = 500
+_COUNT_MAX: Final = 2**53 - 1
 # Events after which a camera is counted again.
 _TELLING: Final = (
     "device.manifest_reported",
@@ -60,7 +61,10 @@ async def count_next(*, pool: Pool, tail: FeedTail, now: Clock) -> int:
                     "station_id": fresh.station_id,
                     "ranges": [list(each) for each in fresh.ranges[:GAPS_SHOWN_MAX]],
                     "range_count": len(fresh.ranges),
-                    "recording_count": sum(last - first + 1 for first, last in fresh.ranges),
+                    # A camera may number as it likes; a leaf holds what JSON carries exactly.
+                    "recording_count": min(
+                        sum(last - first + 1 for first, last in fresh.ranges), _COUNT_MAX
+                    ),
                 }
                 happening = Happening("device.sequence_gap_detected", WORKER, facts)
                 await insert_device_events(

@@ -107,11 +107,16 @@ async def _redeliver(round_: _Round, log_size: int, pool: Pool) -> None:
     for letter in asked:
         index = letter.log_index
         async with reading(pool) as connection:
-            # As it was admitted then: by now the filters may be others.
+            # The filters may be others by now; what its owner may see is what counts.
+            limits = round_.webhook.limits
             found = await scan_feed(
-                connection, FeedFilter(), after=index - 1, stop=min(index + 1, log_size), limit=1
+                connection,
+                FeedFilter(limits=None if limits is None else frozenset(limits)),
+                after=index - 1,
+                stop=min(index + 1, log_size),
+                limit=1,
             )
-        failure: str | None = "the event is not in the published log"
+        failure: str | None = "the webhook's owner may not see that event"
         for event in found:
             failure = (await round_.send(event)).failure
         async with reading(pool) as connection:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
+from ingest_service import telemetry
 from ingest_service.domain.feed import FeedEvent, FeedFilter
 from ingest_service.errors import CursorBeyondLog, FeedFull
 from ingest_service.ledger.connection import Pool, reading
@@ -95,10 +96,12 @@ class FeedTail:
         if self.is_full:
             raise FeedFull(self.seats_max)
         self.seats += 1
+        telemetry.FEED_SEATS.inc()
         try:
             yield
         finally:
             self.seats -= 1
+            telemetry.FEED_SEATS.dec()
 
     async def look(self) -> int:
         """Ask the ledger how far the log is published.

@@ -114,7 +114,7 @@ async def get_clip_audit(
 
 
 @router.get(
-    "/people/{actor_id}",
+    "/people/{actor_id:path}",
     summary="Everything that somebody did",
     response_class=AuditResponse,
     responses=_answers(),
@@ -136,7 +136,7 @@ async def get_person_audit(
 
 
 @router.get(
-    "/devices/{serial}",
+    "/devices/{serial:path}",
     summary="Everything that happened to a device",
     response_class=AuditResponse,
     responses=_answers(),

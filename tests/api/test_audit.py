@@ -9,6 +9,7 @@ import json
 import secrets
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from urllib.parse import quote
 
 import asyncpg
 import httpx
@@ -104,6 +105,14 @@ async def test_everything_that_happened_to_a_device(served, dock, auditor):
     assert set(types_of(answer)) >= {"device.docked", "clip.announced", "clip.sealed"}
     assert types_of(answer)[-1] == "audit.viewed"
     assert {event["device_serial"] for event in answer["events"]} == {serial}
+
+
+async def test_a_name_may_hold_a_slash(served, dock, auditor):
+    person = f"https://idp.test/users/{secrets.token_hex(6)}"
+    await watch(served, person, await dock.secure(b"x"))
+
+    answer = await ask(auditor, f"/v1/audit/people/{quote(person, safe='')}")
+    assert types_of(answer) == ["footage.downloaded"]
 
 
 async def test_a_period_is_exact(served, dock, auditor, person):

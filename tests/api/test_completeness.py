@@ -180,6 +180,15 @@ async def test_odd_counters_do_not_stop_the_counting(served, dock, reader, seria
     assert (await device_of(reader, serial))["last_seq"] >= 5
 
 
+async def test_a_gap_as_wide_as_numbers_are_is_told(served, dock, reader, serial):
+    await report(dock, serial, first_recording_seq=0, last_recording_seq=2**53 - 1)
+    await count(served)
+
+    (event,) = await gap_events(served, serial)
+    assert event["ranges"] == [[0, 2**53 - 1]]
+    assert (await device_of(reader, serial))["unaccounted_count"] == 2**53
+
+
 async def test_many_gaps_are_a_bounded_answer(served, dock, reader, serial):
     held = [{"recording_id": f"r-{n}", "device_recording_seq": 2 * n} for n in range(300)]
     await report(dock, serial, *held, last_recording_seq=598)

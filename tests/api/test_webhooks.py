@@ -698,3 +698,25 @@ def test_rests_grow_to_an_hour_and_are_never_in_step():
 )
 def test_how_retry_after_is_read(value, expected):
     assert parse_retry_after(value, NOW) == expected
+
+
+async def test_a_dead_letter_that_its_owner_may_no_longer_see_is_not_sent(
+    served, make_dock, make_webhook, owner, receiver
+):
+    mark = uuid4().hex[:8]
+    dock = await make_dock(borough=f"A-{mark}")
+    made = await make_webhook()
+    await dock.announce()
+    await served.publish_log()
+    receiver.answers = [(500, {})]
+    await deliver(served, attempts_max=1)
+    sent = len(receiver.requests)
+    webhook_id = UUID(made["webhook_id"])
+    await served.sql("UPDATE webhooks SET limits = '{Elsewhere}' WHERE webhook_id = $1", webhook_id)
+    path = f"/v1/webhooks/{webhook_id}/deliveries"
+
+    await owner.post(f"{path}/{made['next_index']}/redeliver")
+    await deliver(served)
+    (letter,) = (await owner.get(path)).json()["deliveries"]
+    assert len(receiver.requests) == sent
+    assert letter["last_failure"] == "the webhook's owner may not see that event"
