@@ -2,16 +2,19 @@
 
 import asyncio
 import hashlib
+import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from http import HTTPStatus
+from typing import Final, Literal, TypeVar, get_args
 
 import psutil
 
 from loadtest.dock_wire import (
     ClipOnWire,
+    Refused,
     announce,
     create_whole,
     make_clip,
@@ -28,8 +31,12 @@ GIB: Final = 1024**3
 MIB: Final = 1024**2
 ROLES: Final = ("serve", "work", "postgres", "null_s3")
 _RSS_INTERVAL_S: Final = 0.05
+_MANY_APART_S: Final = 0.01
+# 3 Mbit/s: 540 docks send as much as one worker carries.
+_MANY_BYTES_S: Final = 400_000
 _RELEASE_TIMEOUT_S: Final = 300.0
 
+_T = TypeVar("_T")
 Advance = Callable[[int], None]
 SmallWay = Literal["small", "pair", "whole"]
 SMALL_WAYS: Final = get_args(SmallWay)
@@ -164,30 +171,53 @@ async def run_small(
     return measured
 
 
-async def run_many(
-    stack: Stack, run: str, clip_count: int, total_bytes: int, advance: Advance
-) -> Measured:
-    """Send clips of 1 GiB all at once and stop after `total_bytes`: memory is what is asked."""
-    clips = [make_unsealed_clip(f"{run}-many", number, GIB) for number in range(clip_count)]
-    measured = Measured("many", clip_count, 0)
-    links = await open_links(stack, clip_count)
+async def run_many(stack: Stack, run: str, clip_count: int, advance: Advance) -> Measured:
+    """Have so many clips of 4 GiB come in at once: memory is what is asked.
 
-    async def send(link: Link, clip: ClipOnWire) -> None:
-        path = await announce(link, stack.wire, clip)
-        for index in range(clip.chunk_count):
-            if measured.sent_bytes >= total_bytes:
-                return
-            measured.sent_bytes += clip.chunk_bytes(index)
-            await send_chunk(link, stack.wire, clip, path, index)
-            advance(clip.chunk_bytes(index))
+    Each dock sends one chunk at its uplink's speed, so that all are in work together. So many
+    come that some are told to come again: that is waited for, as docks do.
+    """
+    clips = [make_unsealed_clip(f"{run}-many", number, 4 * GIB) for number in range(clip_count)]
+    measured = Measured("many", 0, sum(clip.chunk_bytes(0) for clip in clips))
+    all_announced = asyncio.Barrier(clip_count)
+    sending = 0
+
+    async def send(clip: ClipOnWire) -> None:
+        nonlocal sending
+        path = await _let_in(stack, lambda link: announce(link, stack.wire, clip))
+        await all_announced.wait()
+        await asyncio.sleep(clip.number * _MANY_APART_S)
+        sending += 1
+        measured.clips = max(measured.clips, sending)
+        await _let_in(
+            stack,
+            lambda link: send_chunk(link, stack.wire, clip, path, 0, bytes_per_s=_MANY_BYTES_S),
+        )
+        sending -= 1
+        advance(clip.chunk_bytes(0))
 
     async def send_all() -> None:
         async with asyncio.TaskGroup() as group:
-            for link, clip in zip(links, clips, strict=True):
-                group.create_task(send(link, clip))
+            for clip in clips:
+                group.create_task(send(clip))
 
-    await measure_run(stack, measured, send_all, links, [])
+    await measure_run(stack, measured, send_all, [], [])
     return measured
+
+
+async def _let_in(stack: Stack, ask: Callable[[Link], Awaitable[_T]]) -> _T:
+    """Ask on a connection of its own until there is room."""
+    while True:
+        (link,) = await open_links(stack, 1)
+        try:
+            return await ask(link)
+        except Refused as refused:
+            if refused.answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            after_s = float(refused.answer.find_field("Retry-After") or 1)
+            await asyncio.sleep(after_s * random.uniform(1.0, 1.25))
+        finally:
+            link.close()
 
 
 async def open_links(stack: Stack, count: int) -> list[Link]:

@@ -16,6 +16,7 @@ _STATUS_CREATED: Final = 201
 _STATUS_ACCEPTED: Final = 202
 _STATUS_NO_CONTENT: Final = 204
 _APPEND_TYPE: Final = "application/offset+octet-stream"
+_SLICE_BYTES: Final = 64 * 1024
 _SEAL_PAUSE_S: Final = 0.2
 _RECEIPT_PAUSE_S: Final = 0.5
 
@@ -25,6 +26,7 @@ class Refused(Exception):
 
     def __init__(self, *, step: str, answer: Answer) -> None:
         super().__init__(f"{step}: {answer.status} {answer.body[:500].decode('utf-8', 'replace')}")
+        self.answer = answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +143,30 @@ async def announce(link: Link, wire: Wire, clip: ClipOnWire) -> str:
 
 
 async def send_chunk(
-    link: Link, wire: Wire, clip: ClipOnWire, path: str, index: int, *, seals: bool = False
+    link: Link,
+    wire: Wire,
+    clip: ClipOnWire,
+    path: str,
+    index: int,
+    *,
+    seals: bool = False,
+    bytes_per_s: int | None = None,
 ) -> None:
-    """Send one chunk; with `seals` it is the last one, and seals the clip."""
+    """Send one chunk; with `seals` it is the last one, and seals the clip.
+
+    bytes_per_s  of the dock's uplink; None: as fast as the connection takes it
+    """
     length_bytes = clip.chunk_bytes(index)
     digest = clip.digest_full if length_bytes == PATTERN_BYTES else clip.digest_last
     extra = f"{digest}Content-Type: application/octet-stream\r\n"
     query = "?seal=true" if seals else ""
     head = wire.head("POST", f"{path}/chunks/{index}{query}", length_bytes, extra)
-    answer = await link.ask(head, make_chunk(clip.stamp, length_bytes))
+    body = make_chunk(clip.stamp, length_bytes)
+    if bytes_per_s is None:
+        answer = await link.ask(head, body)
+    else:
+        every_s = _SLICE_BYTES / bytes_per_s
+        answer = await link.ask_slowly(head, body, slice_bytes=_SLICE_BYTES, every_s=every_s)
     if answer.status not in {200, 201}:
         raise Refused(step=f"chunk {index}", answer=answer)
     if seals and answer.json()["sealed"] is None:

@@ -67,6 +67,24 @@ class Link(asyncio.Protocol):
         self._transport.writelines([head, *body])
         return await self._waiter
 
+    async def ask_slowly(
+        self, head: bytes, body: Sequence[bytes | memoryview], *, slice_bytes: int, every_s: float
+    ) -> Answer:
+        """Send a request as a slow uplink does, a slice of its body at a time; return its answer.
+
+        Raises:
+            LinkBroken: the connection is gone.
+        """
+        asking = asyncio.ensure_future(self.ask(head))
+        for block in body:
+            for start in range(0, len(block), slice_bytes):
+                await asyncio.sleep(every_s)
+                if asking.done() or self._transport is None:
+                    # Refused before it was sent.
+                    return await asking
+                self._transport.write(block[start : start + slice_bytes])
+        return await asking
+
     def send_in_part(
         self, head: bytes, body: Sequence[bytes | memoryview], *, body_bytes: int, is_rude: bool
     ) -> None:

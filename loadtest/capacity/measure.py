@@ -128,7 +128,7 @@ async def measure(stack: Stack, big_gib: float, small_clips: int) -> dict[str, f
         )
 
     big, small = await make("big"), await make("small")
-    many = await run_many(stack, run, _MANY_UPLOADS, int(big_gib * GIB), lambda _amount: None)
+    many = await run_many(stack, run, _MANY_UPLOADS, lambda _amount: None)
     gib = (big.seen.gib, big.seen.clips), (small.seen.gib, small.seen.clips)
     chunks = (big.chunks, big.seen.clips), (small.chunks, small.seen.clips)
     found: dict[str, float] = {"hashlib_s_per_gib": measure_hashlib(GIB)}
