@@ -256,6 +256,15 @@ class HaltNotFound(NotFound):
 
 
 @dataclass(eq=False)
+class DisclosureNotFound(NotFound):
+    """No disclosure of that id is visible to this principal."""
+
+    title: ClassVar[str] = "Unknown disclosure"
+    detail: ClassVar[str] = "no disclosure {disclosure_id}"
+    disclosure_id: str
+
+
+@dataclass(eq=False)
 class CertificateNotFound(NotFound):
     """The clip was not erased."""
 
@@ -555,6 +564,38 @@ class HoldTooWide(Rejected):
     detail: ClassVar[str] = "the filter matches all {clip_count} clips"
     remedy: ClassVar[str] = "Narrow the filter, or send confirm_count with exactly that number."
     clip_count: int
+
+
+@dataclass(eq=False)
+class ClipsNotDisclosable(Rejected):
+    """Some of the clips cannot be given out, so none was; the first hundred with the reason."""
+
+    title: ClassVar[str] = "Some of the clips cannot be given out"
+    detail: ClassVar[str] = "{clip_count} clips are unknown, erased, or not secured yet"
+    remedy: ClassVar[str] = "Leave out the clips that are named, or wait until they are secured."
+    clip_count: int
+    clips: list[dict[str, str]]
+
+
+@dataclass(eq=False)
+class DisclosureTooWide(Rejected):
+    """More clips than one disclosure may have; nothing was disclosed."""
+
+    title: ClassVar[str] = "Too many clips at once"
+    detail: ClassVar[str] = "at most {clips_max} clips at once"
+    remedy: ClassVar[str] = "Narrow the filter, or make several of it."
+    clips_max: int
+
+
+@dataclass(eq=False)
+class DisclosureEnded(Conflict):
+    """The disclosure was revoked, or its time is over."""
+
+    title: ClassVar[str] = "The disclosure has ended"
+    detail: ClassVar[str] = "disclosure {disclosure_id} is {state}"
+    remedy: ClassVar[str] = "Nothing to do. To disclose the clips again, make another one."
+    disclosure_id: UUID
+    state: str
 
 
 # --- the request is malformed ------------------------------------------------------------

@@ -19,6 +19,7 @@ from ingest_service.courier.webhooks import Courier
 from ingest_service.domain.admission import Door
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import Clock, utc_now
+from ingest_service.domain.disclosure import DisclosureRules
 from ingest_service.domain.holds import KINDS, HoldKind
 from ingest_service.domain.purpose import PurposePolicy
 from ingest_service.domain.read_back_lag import ReadBackLag
@@ -87,6 +88,7 @@ class Resources:
     courier: Courier = field(default_factory=Courier)
     retention: RetentionRules = field(default_factory=RetentionRules)
     purposes: PurposePolicy = field(default_factory=PurposePolicy)
+    disclosing: DisclosureRules = field(default_factory=DisclosureRules)
 
     @property
     def locks_objects(self) -> bool:
@@ -218,6 +220,11 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             courier=courier,
             retention=make_retention_rules(settings),
             purposes=PurposePolicy(settings.purpose_scopes),
+            disclosing=DisclosureRules(
+                timedelta(days=settings.disclosure_days_max),
+                settings.disclosure_clips_max,
+                keeps_holds=settings.disclosure_keep_holds,
+            ),
         )
 
 

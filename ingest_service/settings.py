@@ -250,6 +250,23 @@ class Settings(BaseSettings):
         "by commas.",
     )
 
+    # --- disclosure ------------------------------------------------------------------
+    disclosure_days_max: float = Field(
+        default=90, gt=0, le=3650, description="No link to disclosed clips is open longer."
+    )
+    disclosure_clips_max: int = Field(
+        default=200,
+        ge=1,
+        le=2000,
+        description="Clips of one disclosure, or of one subject access request; they are held in "
+        "one transaction.",
+    )
+    disclosure_keep_holds: bool = Field(
+        default=False,
+        description="Holds of a disclosure stay after its link has expired, and those of a subject "
+        "access request after it was fulfilled, until somebody releases them.",
+    )
+
     # --- jobs ------------------------------------------------------------------------
     job_interval_s: float = Field(
         default=1.0, gt=0, le=3600, description="How often `ingest work` looks for work unasked."

@@ -115,6 +115,23 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.refuse_disclosure_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    once CONSTANT text[] := ARRAY['revoked_at', 'revoked_by', 'revoked_authority', 'settled_at'];
+BEGIN
+    IF to_jsonb(NEW) - once <> to_jsonb(OLD) - once
+       OR (OLD.revoked_at IS NOT NULL
+           AND (NEW.revoked_at, NEW.revoked_by, NEW.revoked_authority)
+               IS DISTINCT FROM (OLD.revoked_at, OLD.revoked_by, OLD.revoked_authority))
+       OR (OLD.settled_at IS NOT NULL AND NEW IS DISTINCT FROM OLD) THEN
+        RAISE EXCEPTION 'a disclosure is not changed' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
 CREATE FUNCTION public.refuse_hold_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -461,6 +478,72 @@ CREATE TABLE public.directory_entries (
     CONSTRAINT directory_entries_kind CHECK ((kind = ANY (ARRAY['device'::text, 'officer'::text, 'category'::text])))
 );
 
+CREATE TABLE public.disclosure_acceptances (
+    disclosure_id uuid NOT NULL,
+    accepted_at timestamp with time zone NOT NULL,
+    name text NOT NULL,
+    source text
+);
+
+CREATE TABLE public.disclosure_accesses (
+    access_id bigint NOT NULL,
+    disclosure_id uuid NOT NULL,
+    clip_id uuid,
+    what text NOT NULL,
+    accessed_at timestamp with time zone NOT NULL,
+    start_byte bigint,
+    stop_byte bigint,
+    source text,
+    request_id text,
+    CONSTRAINT disclosure_accesses_what CHECK ((what = ANY (ARRAY['page'::text, 'accept'::text, 'pack'::text, 'clip'::text])))
+);
+
+ALTER TABLE public.disclosure_accesses ALTER COLUMN access_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.disclosure_accesses_access_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.disclosure_clips (
+    disclosure_id uuid NOT NULL,
+    clip_id uuid NOT NULL,
+    hold_id uuid NOT NULL
+);
+
+CREATE TABLE public.disclosures (
+    disclosure_id uuid NOT NULL,
+    token_sha256 bytea NOT NULL,
+    recipient_kind text NOT NULL,
+    organisation text,
+    person text,
+    reference text NOT NULL,
+    salt bytea NOT NULL,
+    purpose text NOT NULL,
+    legal_basis text NOT NULL,
+    allows text[] NOT NULL,
+    terms text NOT NULL,
+    boroughs text[] NOT NULL,
+    clip_count integer NOT NULL,
+    made_by text NOT NULL,
+    made_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone,
+    revoked_by text,
+    revoked_authority text,
+    settled_at timestamp with time zone,
+    CONSTRAINT disclosures_allows CHECK (((allows <@ ARRAY['pack'::text, 'clips'::text]) AND (cardinality(allows) > 0))),
+    CONSTRAINT disclosures_clips CHECK ((clip_count > 0)),
+    CONSTRAINT disclosures_expires_later CHECK ((expires_at > made_at)),
+    CONSTRAINT disclosures_kind CHECK ((recipient_kind = ANY (ARRAY['cps'::text, 'defence'::text, 'data_subject'::text, 'other'::text]))),
+    CONSTRAINT disclosures_revoked_whole CHECK ((((revoked_at IS NULL) = (revoked_by IS NULL)) AND ((revoked_at IS NULL) = (revoked_authority IS NULL)))),
+    CONSTRAINT disclosures_salt CHECK ((octet_length(salt) >= 16)),
+    CONSTRAINT disclosures_to_somebody CHECK (((organisation IS NOT NULL) OR (person IS NOT NULL))),
+    CONSTRAINT disclosures_token CHECK ((octet_length(token_sha256) = 32))
+);
+
 CREATE TABLE public.erase_forecasts (
     due_on date NOT NULL,
     made_at timestamp with time zone NOT NULL,
@@ -794,6 +877,21 @@ ALTER TABLE ONLY public.device_manifests
 ALTER TABLE ONLY public.directory_entries
     ADD CONSTRAINT directory_entries_pkey PRIMARY KEY (kind, entry_id);
 
+ALTER TABLE ONLY public.disclosure_acceptances
+    ADD CONSTRAINT disclosure_acceptances_pkey PRIMARY KEY (disclosure_id, accepted_at);
+
+ALTER TABLE ONLY public.disclosure_accesses
+    ADD CONSTRAINT disclosure_accesses_pkey PRIMARY KEY (access_id);
+
+ALTER TABLE ONLY public.disclosure_clips
+    ADD CONSTRAINT disclosure_clips_pkey PRIMARY KEY (disclosure_id, clip_id);
+
+ALTER TABLE ONLY public.disclosures
+    ADD CONSTRAINT disclosures_pkey PRIMARY KEY (disclosure_id);
+
+ALTER TABLE ONLY public.disclosures
+    ADD CONSTRAINT disclosures_token_key UNIQUE (token_sha256);
+
 ALTER TABLE ONLY public.erase_forecasts
     ADD CONSTRAINT erase_forecasts_pkey PRIMARY KEY (due_on, made_at);
 
@@ -948,6 +1046,12 @@ CREATE INDEX device_completeness_station_idx ON public.device_completeness USING
 
 CREATE INDEX device_manifests_device_idx ON public.device_manifests USING btree (device_serial, manifest_id);
 
+CREATE INDEX disclosure_accesses_disclosure_idx ON public.disclosure_accesses USING btree (disclosure_id, access_id);
+
+CREATE INDEX disclosure_clips_clip_idx ON public.disclosure_clips USING btree (clip_id);
+
+CREATE INDEX disclosures_unsettled_idx ON public.disclosures USING btree (expires_at) WHERE (settled_at IS NULL);
+
 CREATE UNIQUE INDEX erase_halts_one_open ON public.erase_halts USING btree ((true)) WHERE (released_at IS NULL);
 
 CREATE INDEX erasures_day_idx ON public.erasures USING btree (due_at);
@@ -1008,6 +1112,16 @@ CREATE TRIGGER custody_events_enqueue AFTER INSERT ON public.custody_events FOR 
 
 CREATE TRIGGER custody_events_no_truncate BEFORE TRUNCATE ON public.custody_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
+CREATE TRIGGER disclosure_acceptances_append_only BEFORE DELETE OR UPDATE ON public.disclosure_acceptances FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER disclosure_accesses_append_only BEFORE DELETE OR UPDATE ON public.disclosure_accesses FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER disclosure_clips_append_only BEFORE DELETE OR UPDATE ON public.disclosure_clips FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER disclosures_ended_once BEFORE UPDATE ON public.disclosures FOR EACH ROW EXECUTE FUNCTION public.refuse_disclosure_change();
+
+CREATE TRIGGER disclosures_not_deleted BEFORE DELETE ON public.disclosures FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
 CREATE TRIGGER erase_forecasts_append_only BEFORE DELETE OR UPDATE ON public.erase_forecasts FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER holds_not_deleted BEFORE DELETE ON public.holds FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
@@ -1057,6 +1171,21 @@ ALTER TABLE ONLY public.device_contacts
 
 ALTER TABLE ONLY public.device_manifests
     ADD CONSTRAINT device_manifests_station_fkey FOREIGN KEY (station_id) REFERENCES public.stations(station_id);
+
+ALTER TABLE ONLY public.disclosure_acceptances
+    ADD CONSTRAINT disclosure_acceptances_disclosure_fkey FOREIGN KEY (disclosure_id) REFERENCES public.disclosures(disclosure_id);
+
+ALTER TABLE ONLY public.disclosure_accesses
+    ADD CONSTRAINT disclosure_accesses_disclosure_fkey FOREIGN KEY (disclosure_id) REFERENCES public.disclosures(disclosure_id);
+
+ALTER TABLE ONLY public.disclosure_clips
+    ADD CONSTRAINT disclosure_clips_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
+
+ALTER TABLE ONLY public.disclosure_clips
+    ADD CONSTRAINT disclosure_clips_disclosure_fkey FOREIGN KEY (disclosure_id) REFERENCES public.disclosures(disclosure_id);
+
+ALTER TABLE ONLY public.disclosure_clips
+    ADD CONSTRAINT disclosure_clips_hold_fkey FOREIGN KEY (hold_id) REFERENCES public.holds(hold_id);
 
 ALTER TABLE ONLY public.erasures
     ADD CONSTRAINT erasures_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
@@ -1130,6 +1259,22 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.device_contacts TO ingest_service;
 GRANT SELECT,INSERT ON TABLE public.device_manifests TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.directory_entries TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.disclosure_acceptances TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.disclosure_accesses TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.disclosure_clips TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.disclosures TO ingest_service;
+
+GRANT UPDATE(revoked_at) ON TABLE public.disclosures TO ingest_service;
+
+GRANT UPDATE(revoked_by) ON TABLE public.disclosures TO ingest_service;
+
+GRANT UPDATE(revoked_authority) ON TABLE public.disclosures TO ingest_service;
+
+GRANT UPDATE(settled_at) ON TABLE public.disclosures TO ingest_service;
 
 GRANT SELECT,INSERT ON TABLE public.erase_forecasts TO ingest_service;
 

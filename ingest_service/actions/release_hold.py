@@ -1,5 +1,6 @@
 """Release a hold: where policy says so, by another person than who placed it."""
 
+from datetime import datetime
 from uuid import UUID
 
 from ingest_service.actions.compute_retention import find_due_at
@@ -7,7 +8,7 @@ from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import Actor, Happening, chain_events
 from ingest_service.domain.holds import Hold
 from ingest_service.domain.principal import Principal
-from ingest_service.domain.retention import RetentionRules
+from ingest_service.domain.retention import LivingClip, RetentionRules
 from ingest_service.errors import AnotherPersonNeeded, HoldNotFound, HoldReleased
 from ingest_service.ledger import holds, retention
 from ingest_service.ledger.connection import Connection, Pool, writing
@@ -47,46 +48,69 @@ async def release_hold(
             return hold
         if hold.kind in rules.by_another and hold.placed_by == principal.id:
             raise AnotherPersonNeeded(principal.id, "placed this hold and may not release it")
-        moment = now()
-        others = [
-            each
-            for each in await holds.list_holds(connection, clip.clip_id)
-            if each.released_at is None and each.hold_id != hold_id
-        ]
-        released = Happening(
-            "hold.released",
+        await release_locked(
+            connection,
+            clip,
+            hold,
             Actor.of(principal),
-            {
-                "hold_id": str(hold_id),
-                "kind": hold.kind,
-                "authority": authority,
-                "holds_left": len(others),
-            },
+            authority=authority,
+            moment=now(),
+            rules=rules,
+            locks_objects=locks_objects,
             request_id=request_id,
         )
-        events = chain_events(clip.head, [released], now=moment, device_serial=clip.device_serial)
-        is_held = bool(others)
-        await advance_clips(
-            connection, [Advance(clip, events, clip.state, is_held, clip.erase_due_at)]
-        )
-        await holds.release_hold(
-            connection,
-            hold_id,
-            released_at=moment,
-            released_by=principal.id,
-            authority=authority,
-        )
-        due_at = find_due_at(
-            clip.erase_due_at,
-            rules,
-            is_held=is_held,
-            is_under_way=clip.phase is not None,
-            warned_at=clip.warned_at,
-        )
-        await retention.set_due(connection, [clip], [due_at])
-        if locks_objects:
-            await holds.mark_sync(connection, [clip.clip_id], moment)
         return await _get_hold(connection, hold_id)
+
+
+async def release_locked(
+    connection: Connection,
+    clip: LivingClip,
+    hold: Hold,
+    actor: Actor,
+    *,
+    authority: str,
+    moment: datetime,
+    rules: RetentionRules,
+    locks_objects: bool,
+    request_id: str | None = None,
+) -> None:
+    """End a hold that stands, of a locked clip; who may do so was asked before."""
+    others = [
+        each
+        for each in await holds.list_holds(connection, clip.clip_id)
+        if each.released_at is None and each.hold_id != hold.hold_id
+    ]
+    released = Happening(
+        "hold.released",
+        actor,
+        {
+            "hold_id": str(hold.hold_id),
+            "kind": hold.kind,
+            "authority": authority,
+            "holds_left": len(others),
+        },
+        request_id=request_id,
+    )
+    events = chain_events(clip.head, [released], now=moment, device_serial=clip.device_serial)
+    is_held = bool(others)
+    await advance_clips(connection, [Advance(clip, events, clip.state, is_held, clip.erase_due_at)])
+    await holds.release_hold(
+        connection,
+        hold.hold_id,
+        released_at=moment,
+        released_by=actor.id,
+        authority=authority,
+    )
+    due_at = find_due_at(
+        clip.erase_due_at,
+        rules,
+        is_held=is_held,
+        is_under_way=clip.phase is not None,
+        warned_at=clip.warned_at,
+    )
+    await retention.set_due(connection, [clip], [due_at])
+    if locks_objects:
+        await holds.mark_sync(connection, [clip.clip_id], moment)
 
 
 async def _get_hold(connection: Connection, hold_id: UUID) -> Hold:

@@ -71,6 +71,7 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.PolicyNotFound: _STOP_404,
     errors.HaltNotFound: _STOP_404,
     errors.CertificateNotFound: _STOP_404,
+    errors.DisclosureNotFound: _STOP_404,
     errors.UploadGone: HttpRow(410, "fix"),
     errors.ContentGone: HttpRow(410, "stop"),
     # the request does not fit the state
@@ -96,6 +97,9 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.PolicyConflict: _FIX_409,
     errors.AnotherPersonNeeded: HttpRow(403, "stop"),
     errors.HoldTooWide: HttpRow(422, "fix"),
+    errors.ClipsNotDisclosable: HttpRow(422, "fix"),
+    errors.DisclosureTooWide: HttpRow(422, "fix"),
+    errors.DisclosureEnded: HttpRow(409, "stop"),
     errors.TerminationRefused: HttpRow(403, "stop"),
     errors.AppendToFinal: HttpRow(403, "stop"),
     errors.PartialUnusable: _FIX_400,

@@ -21,6 +21,7 @@ from ingest_service.jobs.fold_counts import fold_counts
 from ingest_service.jobs.join_partials import join_due_partials
 from ingest_service.jobs.read_back import read_back_next
 from ingest_service.jobs.sequence_log import lead_log
+from ingest_service.jobs.settle_disclosures import settle_disclosures
 from ingest_service.jobs.stamp_checkpoint import stamp_when_due
 from ingest_service.jobs.sweep_leftovers import sweep_leftovers
 from ingest_service.jobs.write_manifests import write_manifests
@@ -63,6 +64,7 @@ async def run_until(opened: Resources, stop: asyncio.Event) -> None:
         "compute_retention": (compute_retention, pause_s * _SLOW),
         "enforce_retention": (enforce_retention, pause_s * _SLOW),
         "sync_holds": (sync_holds, pause_s * _SLOW),
+        "settle_disclosures": (settle_disclosures, pause_s * _SLOW),
     }
     tasks = [
         asyncio.create_task(repeat(name, partial(run_once, opened), interval_s=interval_s))

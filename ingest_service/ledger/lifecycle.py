@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from ingest_service.domain.custody import CustodyEvent
+from ingest_service.domain.custody import CustodyEvent, Happening, chain_events
 from ingest_service.domain.retention import LivingClip
 from ingest_service.ledger.connection import Connection
 from ingest_service.ledger.custody import make_links
@@ -116,6 +116,28 @@ async def advance_clips(connection: Connection, advances: Sequence[Advance]) -> 
     )
     if moved != len(advances):
         raise ChainMoved
+
+
+async def advance_alike(
+    connection: Connection, clips: Sequence[LivingClip], happening: Happening, moment: datetime
+) -> None:
+    """Append the same happening to each of these locked clips; nothing else of them changes.
+
+    Raises:
+        ChainMoved: as `advance_clips`.
+    """
+    advances = [
+        Advance(
+            clip,
+            chain_events(clip.head, [happening], now=moment, device_serial=clip.device_serial),
+            clip.state,
+            clip.is_held,
+            clip.erase_due_at,
+        )
+        for clip in clips
+    ]
+    if advances:
+        await advance_clips(connection, advances)
 
 
 class ChainMoved(RuntimeError):
