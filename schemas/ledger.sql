@@ -54,13 +54,27 @@ CREATE FUNCTION public.index_clip() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    new_status  smallint := clip_status(NEW.state, NEW.evidential_state, NEW.is_held);
-    now_settled boolean  := new_status >= 24;
+    new_status  smallint;
     old_status  smallint;
-    was_settled boolean  := false;
+    now_settled boolean := NEW.state NOT IN ('receiving', 'finishing', 'sealed');
+    was_settled boolean := false;
     is_moved    boolean;
 BEGIN
+    IF NOT now_settled
+       AND (TG_OP = 'INSERT' OR OLD.state IN ('receiving', 'finishing', 'sealed')) THEN
+        RETURN NULL;
+    END IF;
+    new_status := clip_status(NEW.state, NEW.evidential_state, NEW.is_held);
     IF TG_OP = 'UPDATE' THEN
+        IF (OLD.state, OLD.evidential_state, OLD.is_held, OLD.category, OLD.officer_id,
+            OLD.incident_id, OLD.crime_ref, OLD.exhibit_ref, OLD.erase_due_at,
+            OLD.started_at_corrected, OLD.tags)
+           IS NOT DISTINCT FROM
+           (NEW.state, NEW.evidential_state, NEW.is_held, NEW.category, NEW.officer_id,
+            NEW.incident_id, NEW.crime_ref, NEW.exhibit_ref, NEW.erase_due_at,
+            NEW.started_at_corrected, NEW.tags) THEN
+            RETURN NULL;
+        END IF;
         old_status := clip_status(OLD.state, OLD.evidential_state, OLD.is_held);
         was_settled := old_status >= 24;
         IF was_settled THEN
@@ -1102,9 +1116,9 @@ CREATE TRIGGER assertions_append_only BEFORE DELETE OR UPDATE ON public.assertio
 
 CREATE TRIGGER assertions_no_truncate BEFORE TRUNCATE ON public.assertions FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
-CREATE TRIGGER clips_indexed AFTER UPDATE OF state, officer_id, incident_id, crime_ref, exhibit_ref, category, evidential_state, tags, is_held, erase_due_at, started_at_corrected ON public.clips FOR EACH ROW WHEN ((((new.state <> ALL (ARRAY['receiving'::text, 'finishing'::text, 'sealed'::text])) OR (old.state <> ALL (ARRAY['receiving'::text, 'finishing'::text, 'sealed'::text]))) AND (((((((((((old.state IS DISTINCT FROM new.state) OR (old.evidential_state IS DISTINCT FROM new.evidential_state)) OR (old.is_held IS DISTINCT FROM new.is_held)) OR (old.category IS DISTINCT FROM new.category)) OR (old.officer_id IS DISTINCT FROM new.officer_id)) OR (old.incident_id IS DISTINCT FROM new.incident_id)) OR (old.crime_ref IS DISTINCT FROM new.crime_ref)) OR (old.exhibit_ref IS DISTINCT FROM new.exhibit_ref)) OR (old.erase_due_at IS DISTINCT FROM new.erase_due_at)) OR (old.started_at_corrected IS DISTINCT FROM new.started_at_corrected)) OR (old.tags IS DISTINCT FROM new.tags)))) EXECUTE FUNCTION public.index_clip();
+CREATE TRIGGER clips_indexed AFTER UPDATE OF state, officer_id, incident_id, crime_ref, exhibit_ref, category, evidential_state, tags, is_held, erase_due_at, started_at_corrected ON public.clips FOR EACH ROW WHEN (((new.state <> 'sealed'::text) OR (old.state = 'quarantined'::text))) EXECUTE FUNCTION public.index_clip();
 
-CREATE TRIGGER clips_indexed_first AFTER INSERT ON public.clips FOR EACH ROW WHEN ((new.state <> ALL (ARRAY['receiving'::text, 'finishing'::text, 'sealed'::text]))) EXECUTE FUNCTION public.index_clip();
+CREATE TRIGGER clips_indexed_first AFTER INSERT ON public.clips FOR EACH ROW WHEN ((new.state <> 'receiving'::text)) EXECUTE FUNCTION public.index_clip();
 
 CREATE TRIGGER custody_events_append_only BEFORE DELETE OR UPDATE ON public.custody_events FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 

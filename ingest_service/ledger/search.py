@@ -3,8 +3,8 @@
 A filter that few clips pass (an officer, an incident) has an index of its own. The others (borough,
 category, state, ...) are cut into *cells*, the combinations that occur; the index gives the clips
 of one cell in the list's order. A list looks at the first clips of every cell it asks for, and so
-learns down to where its page reaches; then it reads each cell down to there. What is rare is found
-as fast as what is common, and nothing is sorted but the page.
+learns down to where its page reaches; then it reads on in the cells that may have more of it. What
+is rare is found as fast as what is common, and nothing is sorted but the page.
 
 Clips that come in are a small rest beside those indexes (the view `coming_clips`), read whole.
 """
@@ -127,9 +127,10 @@ _AND: Final = "\n               AND "
 
 _SHAPE: Final[str] = """
     WITH cell AS MATERIALIZED (
-        {cells}
+        SELECT row_number() OVER () AS cell_no, cells.*
+          FROM ({cells}) AS cells
     ), peek AS MATERIALIZED (
-        SELECT hit.place, hit.clip_id
+        SELECT cell.cell_no, hit.place, hit.clip_id
           FROM cell CROSS JOIN LATERAL (
             SELECT {place} AS place, s.clip_id
               FROM clip_search AS s{joined}
@@ -144,6 +145,8 @@ _SHAPE: Final[str] = """
       ORDER BY {merged}
         OFFSET $5::integer - 1
          LIMIT 1
+    ), deep AS MATERIALIZED (
+        {deep}
     ), coming AS MATERIALIZED (
         SELECT {place} AS place, s.clip_id
           FROM coming_clips AS s
@@ -153,8 +156,12 @@ _SHAPE: Final[str] = """
     ), page AS MATERIALIZED (
         SELECT place, clip_id
           FROM (
+            SELECT place, clip_id
+              FROM peek
+             WHERE cell_no NOT IN (SELECT cell_no FROM deep)
+         UNION ALL
             SELECT hit.place, hit.clip_id
-              FROM cell CROSS JOIN LATERAL (
+              FROM deep AS cell CROSS JOIN LATERAL (
                 SELECT {place} AS place, s.clip_id
                   FROM clip_search AS s{joined}
                  WHERE s.is_settled
@@ -234,6 +241,17 @@ _PATHS: Final[dict[Path, _Way]] = {
 # One stream needs no look ahead; of many, so many clips of each show where the page ends.
 _PEEKED: Final = "4"
 _NOT_PEEKED: Final = "0"
+# A cell of which all the clips looked at are on the page may have more of them; another has none.
+_DEEP: Final[str] = """SELECT *
+          FROM cell
+         WHERE cell_no IN (
+            SELECT cell_no
+              FROM peek
+             WHERE NOT EXISTS (SELECT FROM edge)
+                OR ({peeked_place}) {not_beyond} (SELECT {peeked_place} FROM edge)
+          GROUP BY cell_no
+            HAVING count(*) = {peeked})"""
+_NOT_DEEP: Final[str] = "SELECT * FROM cell"
 _EDGE: Final = (
     "COALESCE((SELECT place FROM edge), {})",
     "COALESCE((SELECT clip_id FROM edge), {})",
@@ -277,6 +295,9 @@ def _compose(path: Path, order: Order, direction: Direction, limit: int) -> str:
         known |= {"borough", "category", "status"}
     words = {
         "cells": way.cells,
+        "deep": _DEEP if has_streams else _NOT_DEEP,
+        "peeked_place": "place, clip_id" if key else "clip_id",
+        "not_beyond": ">=" if is_down else "<=",
         "joined": way.joined,
         "place": f"s.{key}" if key else "NULL::timestamptz",
         "low": low,
