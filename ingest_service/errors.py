@@ -265,6 +265,15 @@ class DisclosureNotFound(NotFound):
 
 
 @dataclass(eq=False)
+class LinkUnknown(NotFound):
+    """There is no such link; nothing tells how near a guess was."""
+
+    title: ClassVar[str] = "There is no such link"
+    detail: ClassVar[str] = "nothing is disclosed by this link"
+    remedy: ClassVar[str] = "Check that the whole link was copied; else ask who sent it."
+
+
+@dataclass(eq=False)
 class CertificateNotFound(NotFound):
     """The clip was not erased."""
 
@@ -596,6 +605,48 @@ class DisclosureEnded(Conflict):
     remedy: ClassVar[str] = "Nothing to do. To disclose the clips again, make another one."
     disclosure_id: UUID
     state: str
+
+
+@dataclass(eq=False)
+class LinkEnded(Rejected):
+    """The link opened something once."""
+
+    title: ClassVar[str] = "The link has ended"
+    detail: ClassVar[str] = "the disclosure is {state}"
+    remedy: ClassVar[str] = "Ask who sent the link for another one."
+    state: str
+
+
+@dataclass(eq=False)
+class TermsNotAccepted(Rejected):
+    """Nothing is given out before the terms are accepted."""
+
+    title: ClassVar[str] = "The terms were not accepted yet"
+    detail: ClassVar[str] = "nobody has accepted the terms of this disclosure"
+    remedy: ClassVar[str] = (
+        "Open the link and accept the terms, or POST the form fields name and accept=yes to the "
+        "link with /accept at its end."
+    )
+
+
+@dataclass(eq=False)
+class DisclosureForbids(Rejected):
+    """The link does not give that out."""
+
+    title: ClassVar[str] = "The disclosure does not allow this"
+    detail: ClassVar[str] = "'{what}' is not part of this disclosure"
+    remedy: ClassVar[str] = "Use what the link's page offers, or ask who sent it."
+    what: str
+
+
+@dataclass(eq=False)
+class TooManyMisses(Rejected):
+    """Too many links that there are not were asked for from one address; nothing was looked up."""
+
+    title: ClassVar[str] = "Too many wrong links"
+    detail: ClassVar[str] = "too many links that do not exist were asked for from this address"
+    remedy: ClassVar[str] = "Wait for Retry-After seconds, and use the whole link."
+    retry_after_s: int
 
 
 # --- the request is malformed ------------------------------------------------------------

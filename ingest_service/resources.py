@@ -21,6 +21,7 @@ from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import Clock, utc_now
 from ingest_service.domain.disclosure import DisclosureRules
 from ingest_service.domain.holds import KINDS, HoldKind
+from ingest_service.domain.link_guard import LinkGuard
 from ingest_service.domain.purpose import PurposePolicy
 from ingest_service.domain.read_back_lag import ReadBackLag
 from ingest_service.domain.retention import ObjectLock, RetentionRules
@@ -89,6 +90,7 @@ class Resources:
     retention: RetentionRules = field(default_factory=RetentionRules)
     purposes: PurposePolicy = field(default_factory=PurposePolicy)
     disclosing: DisclosureRules = field(default_factory=DisclosureRules)
+    link_guard: LinkGuard = field(default_factory=LinkGuard)
 
     @property
     def locks_objects(self) -> bool:
@@ -225,6 +227,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 settings.disclosure_clips_max,
                 keeps_holds=settings.disclosure_keep_holds,
             ),
+            link_guard=LinkGuard(settings.link_misses_per_minute),
         )
 
 

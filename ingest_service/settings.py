@@ -267,6 +267,14 @@ class Settings(BaseSettings):
         "access request after it was fulfilled, until somebody releases them.",
     )
 
+    link_misses_per_minute: int = Field(
+        default=30,
+        ge=1,
+        le=100_000,
+        description="So many links that do not exist are looked up per address and process; more "
+        "are refused with 429. Behind a proxy all callers have its address.",
+    )
+
     # --- jobs ------------------------------------------------------------------------
     job_interval_s: float = Field(
         default=1.0, gt=0, le=3600, description="How often `ingest work` looks for work unasked."

@@ -45,6 +45,10 @@ KEY = "data/log-key.txt"
 RECEIPT = "data/receipt.txt"
 REPORT = "data/report.html"
 PROOF = "data/proofs/{}.txt"
+# A pack of many clips: below each of these a clip's files lie as in its own pack below data/.
+CLIPS_FOLDER = "data/clips/"
+CLIP_PLACE = CLIPS_FOLDER + "{}/"
+DISCLOSURE = "data/disclosure.json"
 STAMP_FOLDER = "data/timestamp/"
 STAMPED = STAMP_FOLDER + "checkpoint-body.txt"
 TOKEN = STAMP_FOLDER + "token.tsr"
@@ -117,9 +121,30 @@ def _check(pack: Pack, keys: Sequence[str], witness_keys: Sequence[str], result:
             return True
         return False
 
+    is_whole = run("the pack is complete and unchanged since it was made", lambda: _check_bag(pack))
+    if DISCLOSURE in pack.names:
+        run("the disclosure lists the clips of the pack", lambda: _check_disclosure(pack))
+        for clip_id in pack.list_clips():
+
+            def run_one(what: str, check: Callable[[], str], of: str = clip_id) -> bool:
+                return run(f"clip {of}: {what}", check)
+
+            _check_one(pack.within(clip_id), keys, witness_keys, run_one, is_whole=is_whole)
+    else:
+        _check_one(pack, keys, witness_keys, run, is_whole=is_whole)
+
+
+def _check_one(
+    pack: Pack,
+    keys: Sequence[str],
+    witness_keys: Sequence[str],
+    run: Callable[[str, Callable[[], str]], bool],
+    *,
+    is_whole: bool,
+) -> None:
+    """Check one clip with what proves it."""
     chain = Chain(pack)
     log = Log(pack, keys)
-    is_whole = run("the pack is complete and unchanged since it was made", lambda: _check_bag(pack))
     if not is_whole and not {EVENTS, CHECKPOINT, KEY} <= set(pack.names):
         return
     run("the chain of custody has no gap", chain.check)
@@ -152,6 +177,22 @@ class Pack:
             raise Flaw(message)
         self.names = sorted(names)
         self._open = opener
+
+    def list_clips(self) -> list[str]:
+        """Return the ids of the clips of a pack of many, by their folders."""
+        return sorted(
+            {
+                name[len(CLIPS_FOLDER) :].partition("/")[0]
+                for name in self.names
+                if name.startswith(CLIPS_FOLDER)
+            }
+        )
+
+    def within(self, clip_id: str) -> Pack:
+        """Return the part of a pack of many that is one clip's, by the names of its own pack."""
+        place = CLIP_PLACE.format(clip_id)
+        names = ["data/" + name[len(place) :] for name in self.names if name.startswith(place)]
+        return Pack(names, lambda name: self._open(place + name[len("data/") :]))
 
     def blocks(self, name: str) -> Iterator[bytes]:
         """Yield a file's bytes."""
@@ -257,6 +298,27 @@ def _check_bag(pack: Pack) -> str:
         message = "the Payload-Oxum of bag-info.txt is of another payload"
         raise Flaw(message)
     return f"{len(payload)} files, {total} bytes"
+
+
+def _check_disclosure(pack: Pack) -> str:
+    """Check that the disclosure is of exactly these clips, and of these bytes."""
+    listed = json.loads(pack.text(DISCLOSURE))["clips"]
+    if sorted(each["clip_id"] for each in listed) != pack.list_clips():
+        message = f"{DISCLOSURE} lists other clips than the pack has"
+        raise Flaw(message)
+    for each in listed:
+        clip_id = each["clip_id"]
+        if not each["file"].startswith(CLIP_PLACE.format(clip_id) + "clip/"):
+            message = f"{DISCLOSURE} names another file than clip {clip_id}'s"
+            raise Flaw(message)
+        if pack.digest(each["file"]) != (each["sha256"], each["size_bytes"]):
+            message = f"{DISCLOSURE} lists other bytes of clip {clip_id} than the pack has"
+            raise Flaw(message)
+        first = pack.read(CLIP_PLACE.format(clip_id) + "events.jsonl").partition(b"\n")[0]
+        if json.loads(first)["clip_id"] != clip_id:
+            message = f"the events in the folder of clip {clip_id} are of another clip"
+            raise Flaw(message)
+    return f"{len(listed)} clips"
 
 
 def _read_lines(pack: Pack, name: str) -> list[str]:

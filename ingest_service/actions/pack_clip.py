@@ -1,7 +1,7 @@
 """Pack: a clip with all that a stranger needs to check it, as one stream."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -19,6 +19,7 @@ from ingest_service.domain.custody import Happening
 from ingest_service.domain.manifest import ManifestName
 from ingest_service.domain.merkle import ProofInvalid, prove_consistency, verify_consistency
 from ingest_service.domain.pack import (
+    BagSums,
     PackContents,
     PackedEvent,
     PackedStamp,
@@ -36,7 +37,7 @@ from ingest_service.signer import Signer, list_verifier_keys
 from ingest_service.vault import Vault
 
 _LOG: Final = structlog.get_logger("ingest.pack")
-_PACKED_STATES: Final = frozenset({"sealed", "secured", "erase_pending", "quarantined"})
+PACKED_STATES: Final = frozenset({"sealed", "secured", "erase_pending", "quarantined"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +70,22 @@ async def pack_clip(
         LogForked: the ledger does not hold what was signed.
         StoredBytesLost: the clip's manifest, or the first of its bytes, cannot be read.
     """
-    if clip.state not in _PACKED_STATES or clip.object_key is None or clip.size_bytes is None:
+    if clip.state not in PACKED_STATES or clip.object_key is None or clip.size_bytes is None:
         raise ContentGone(clip.clip_id, clip.state)
-    contents = await _gather(clip, pool, vault, signer, now, PublishedHead(witnesses))
+    contents = await gather_contents(clip, pool, vault, signer, now, PublishedHead(witnesses))
     await record_access(clip.clip_id, access, pool=pool, now=now)
     folder = name_folder(clip)
-    return Pack(contents, f"{folder}.zip", await _begin(_write(contents, folder, vault)))
+    return Pack(contents, f"{folder}.zip", await begin_pack(_write(contents, folder, vault)))
 
 
-async def _gather(
+async def gather_contents(
     clip: Clip, pool: Pool, vault: Vault, signer: Signer, now: Clock, head: PublishedHead
 ) -> PackContents:
+    """Return everything of a clip's pack but the footage.
+
+    Raises:
+        LogPartNotFound, LogForked, StoredBytesLost: as `pack_clip`.
+    """
     async with reading(pool) as connection:
         placed = await packs.list_placed_events(connection, clip.clip_id)
         events: list[PackedEvent] = []
@@ -142,7 +148,7 @@ async def _find_stamp(
     return PackedStamp(stamped.body, found.token, found.gen_time, path)
 
 
-async def _begin(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def begin_pack(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Wait for the first of the footage, so that a missing object is an answer and no torn file."""
     first = await anext(pieces)
 
@@ -161,10 +167,33 @@ async def _write(contents: PackContents, folder: str, vault: Vault) -> AsyncIter
         StoredBytesLost: the stored bytes are not what they were; the file ends without its
             directory, so that nobody takes it for whole.
     """
+    archive, payload = ZipStream(contents.made_at), BagSums()
+    async for piece in write_clip(contents, archive, payload, folder, vault):
+        yield piece
+    tags = write_tags(contents.clip.clip_id, contents.made_at, payload, read_verifier())
+    for name, data in tags.items():
+        yield archive.add(f"{folder}/{name}", data)
+    yield archive.finish()
+
+
+async def write_clip(
+    contents: PackContents,
+    archive: ZipStream,
+    payload: BagSums,
+    folder: str,
+    vault: Vault,
+    place: Callable[[str], str] = str,
+) -> AsyncIterator[bytes]:
+    """Yield the pieces of a zip file that carry one clip, and add its files to the bag's sums.
+
+    place  returns where in the bag a file of a clip's pack lies
+
+    Raises:
+        StoredBytesLost: as `_write`.
+    """
     clip = contents.clip
-    archive = ZipStream(contents.made_at)
     digest, length = hashlib.sha256(), 0
-    name = name_clip_file(clip)
+    name = place(name_clip_file(clip))
 
     async def footage() -> AsyncIterator[bytes]:
         nonlocal length
@@ -180,14 +209,11 @@ async def _write(contents: PackContents, folder: str, vault: Vault) -> AsyncIter
         _LOG.error("pack_not_finished", clip_id=str(clip.clip_id), reason="stored bytes differ")
         reason = f"the stored bytes of clip {clip.clip_id} are not what was secured"
         raise StoredBytesLost(reason)
-    sums, total = {name: digest.hexdigest()}, length
+    payload.add(name, digest.hexdigest(), length)
     for payload_name, data in write_payload(contents).items():
-        sums[payload_name] = hashlib.sha256(data).hexdigest()
-        total += len(data)
-        yield archive.add(f"{folder}/{payload_name}", data)
-    for tag_name, data in write_tags(contents, sums, total, read_verifier()).items():
-        yield archive.add(f"{folder}/{tag_name}", data)
-    yield archive.finish()
+        placed = place(payload_name)
+        payload.add(placed, hashlib.sha256(data).hexdigest(), len(data))
+        yield archive.add(f"{folder}/{placed}", data)
 
 
 def read_verifier() -> bytes:

@@ -102,4 +102,6 @@ def classify(path: str, method: str) -> tuple[Kind, str] | None:
         return "new", "/v1/clips" if path == "/v1/clips" else "/v1/*"
     if path.startswith("/files"):
         return ("new", "/files") if path == "/files" else ("bytes", "/files/{upload_id}")
+    if path.startswith("/d/"):
+        return "new", "/d/*"
     return ("new", "/log/*") if path.startswith("/log/") else None

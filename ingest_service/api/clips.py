@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Protocol
 from urllib.parse import quote
 from uuid import UUID
 
@@ -34,6 +34,7 @@ from ingest_service.domain.principal import CLIPS_READ, CONTENT_READ, UPLOAD, Pr
 from ingest_service.ledger import custody
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.search import Search
+from ingest_service.resources import Resources
 from schemas import clip as bodies
 from schemas.announcement import ClipState, EvidentialState, Moment
 
@@ -317,42 +318,66 @@ async def get_content(
     """
     opened.purposes.require(CONTENT_READ, purpose)
     clip = await _get_allowed(clip_id, principal, opened, CONTENT_READ)
+
+    async def record(start: int, stop: int, *, is_partial: bool) -> None:
+        await hold_for_purpose(
+            clip_id,
+            purpose,
+            Actor.of(principal),
+            pool=opened.pool,
+            vault=opened.vault,
+            now=opened.now,
+            rules=opened.retention,
+            locks_objects=opened.locks_objects,
+            request_id=telemetry.request_id(),
+        )
+        await record_access(
+            clip_id,
+            Happening(
+                "footage.streamed" if is_partial else "footage.downloaded",
+                Actor.of(principal),
+                {"start": start, "stop": stop},
+                purpose=purpose,
+                request_id=telemetry.request_id(),
+            ),
+            pool=opened.pool,
+            now=opened.now,
+        )
+
+    return await answer_content(request, clip, opened, record)
+
+
+class RecordAccess(Protocol):
+    """Records that so much of a clip (stop is exclusive) is about to be handed out."""
+
+    async def __call__(self, start: int, stop: int, *, is_partial: bool) -> None:
+        """Raise, and nothing is handed out."""
+
+
+async def answer_content(
+    request: Request, clip: Clip, opened: Resources, record: RecordAccess
+) -> Response:
+    """Return the footage of a clip, or the range that is asked for, once that is recorded.
+
+    Raises:
+        ContentGone: there are no bytes (any more, or yet).
+        RangeUnsatisfiable: not of this clip. Nothing was recorded.
+        StoredBytesLost, VaultUnavailable: it was recorded, and nothing handed out.
+    """
     if clip.state not in _READABLE_STATES or clip.object_key is None or clip.size_bytes is None:
-        raise errors.ContentGone(clip_id, clip.state)
+        raise errors.ContentGone(clip.clip_id, clip.state)
     etag = _etag_of(clip)
     if etag is not None and etag in _listed(request.headers.get("if-none-match")):
         return Response(status_code=304, headers={"ETag": etag})
     span = _parse_range(request, clip.size_bytes, etag)
     start, stop = span or (0, clip.size_bytes)
-    await hold_for_purpose(
-        clip_id,
-        purpose,
-        Actor.of(principal),
-        pool=opened.pool,
-        vault=opened.vault,
-        now=opened.now,
-        rules=opened.retention,
-        locks_objects=opened.locks_objects,
-        request_id=telemetry.request_id(),
-    )
-    await record_access(
-        clip_id,
-        Happening(
-            "footage.downloaded" if span is None else "footage.streamed",
-            Actor.of(principal),
-            {"start": start, "stop": stop},
-            purpose=purpose,
-            request_id=telemetry.request_id(),
-        ),
-        pool=opened.pool,
-        now=opened.now,
-    )
+    await record(start, stop, is_partial=span is not None)
     headers = _content_headers(clip, etag, start, stop, is_partial=span is not None)
     try:
         blocks = await _begin(opened.vault.read(clip.object_key, clip.object_version, start, stop))
     except errors.StoredBytesLost as lost:
-        if await is_being_erased(clip_id, pool=opened.pool):
-            raise errors.ContentGone(clip_id, "being erased") from lost
+        if await is_being_erased(clip.clip_id, pool=opened.pool):
+            raise errors.ContentGone(clip.clip_id, "being erased") from lost
         raise
     return StreamingResponse(blocks, 200 if span is None else 206, headers, headers["Content-Type"])
 

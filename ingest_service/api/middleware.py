@@ -22,13 +22,15 @@ CALLER_GONE: Final = 499
 _LOG: Final = structlog.get_logger("ingest.request")
 _SERVER_ERRORS: Final = 500
 # What the security log is for; tus's own 403 are of uploads, not of people.
-_DENIALS: Final = frozenset({"unauthorized", "token-expired", "key-revoked", "forbidden"})
+_DENIALS: Final = frozenset(
+    {"unauthorized", "token-expired", "key-revoked", "forbidden", "link-unknown", "link-ended"}
+)
 _ID_CHARS_MAX: Final = 64
 _ID_CHARS: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:"
 # Other methods share one label: a stranger must not make us a metric per invented word.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _UNMATCHED: Final = "unmatched"
-_SURFACES: Final = {"files": "tus", "v1": "native", "log": "log"}
+_SURFACES: Final = {"files": "tus", "v1": "native", "log": "log", "d": "links"}
 # Probes come every few seconds; their lines would bury the others.
 _QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics"})
 # Thousands a second when it matters: they are counted, and one line tells of many.

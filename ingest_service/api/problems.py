@@ -72,6 +72,8 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.HaltNotFound: _STOP_404,
     errors.CertificateNotFound: _STOP_404,
     errors.DisclosureNotFound: _STOP_404,
+    errors.LinkUnknown: _STOP_404,
+    errors.LinkEnded: HttpRow(410, "stop"),
     errors.UploadGone: HttpRow(410, "fix"),
     errors.ContentGone: HttpRow(410, "stop"),
     # the request does not fit the state
@@ -100,6 +102,10 @@ HTTP_ROWS: Final[Mapping[type[IngestError], HttpRow]] = {
     errors.ClipsNotDisclosable: HttpRow(422, "fix"),
     errors.DisclosureTooWide: HttpRow(422, "fix"),
     errors.DisclosureEnded: HttpRow(409, "stop"),
+    errors.TermsNotAccepted: HttpRow(403, "fix"),
+    errors.DisclosureForbids: HttpRow(403, "stop"),
+    # It knows when there will be room.
+    errors.TooManyMisses: HttpRow(429, "retry"),
     errors.TerminationRefused: HttpRow(403, "stop"),
     errors.AppendToFinal: HttpRow(403, "stop"),
     errors.PartialUnusable: _FIX_400,
@@ -202,7 +208,7 @@ def problem_response(
     )
     if variant is not None and variant.type_uri is not None:
         body["type"] = variant.type_uri
-    if isinstance(error, errors.Overloaded | errors.LedgerBusy):
+    if isinstance(error, errors.Overloaded | errors.LedgerBusy | errors.TooManyMisses):
         headers = {"Retry-After": str(error.retry_after_s), **(headers or {})}
     return _respond(body, row, headers)
 
@@ -286,7 +292,9 @@ def _phrase(status: int) -> str:
 
 _CHECKSUM_MISMATCH: Final = 460
 # The surfaces behind the door (api/admission.py).
-_MAY_BE_REFUSED: Final = ("/v1/", "/files", "/log/")
+_MAY_BE_REFUSED: Final = ("/v1/", "/files", "/log/", "/d/")
+# Of disclosures (api/links.py): what follows is a secret.
+_LINKS: Final = "/d/"
 _PROBLEM_SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
 
 
@@ -325,7 +333,9 @@ async def _handle_framework(request: Request, error: Exception) -> Response:
     method = _printable(request.method)
     match error.status_code:
         case 404:
-            return problem_response(errors.RouteNotFound(method, _printable(request.scope["path"])))
+            return problem_response(
+                errors.RouteNotFound(method, _hide_token(_printable(request.scope["path"])))
+            )
         case 405:
             return problem_response(
                 errors.MethodNotAllowed(method), headers=_list_allowed(request, error)
@@ -340,6 +350,11 @@ async def _handle_framework(request: Request, error: Exception) -> Response:
             phrase = HTTPStatus(status).phrase
             body = _make_body(name, row, phrase, detail=None, remedy=IngestError.remedy)
             return _respond(body, row, error.headers)
+
+
+def _hide_token(path: str) -> str:
+    """Return a path as it may stand in a log: whoever reads it there must not have the link."""
+    return f"{_LINKS}..." if path.startswith(_LINKS) else path
 
 
 def _list_allowed(request: Request, error: HTTPException) -> Mapping[str, str] | None:

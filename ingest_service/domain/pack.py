@@ -9,12 +9,14 @@ import html
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.custody import SOFTWARE_VERSION, format_time
+from ingest_service.domain.disclosure import Disclosure
 from schemas import verify_pack as layout
 
 BAGIT: Final = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
@@ -70,6 +72,11 @@ def name_folder(clip: Clip) -> str:
     return f"custody-{clip.clip_id}"
 
 
+def place_of(clip_id: UUID, name: str) -> str:
+    """Return where a file of a clip's own pack lies in a pack of many."""
+    return layout.CLIP_PLACE.format(clip_id) + name.removeprefix("data/")
+
+
 def name_clip_file(clip: Clip) -> str:
     """Return where the footage lies in the pack; a name that no system stumbles over."""
     told = str(clip.announcement.get("filename") or f"{clip.recording_id}-{clip.segment_no}")
@@ -101,18 +108,34 @@ def write_payload(contents: PackContents) -> dict[str, bytes]:
     return files
 
 
+@dataclass(slots=True)
+class BagSums:
+    """What is in a bag so far: SHA-256 (hex) of each payload file by its name, and their bytes."""
+
+    sums: dict[str, str] = field(default_factory=dict)
+    total_bytes: int = 0
+
+    def add(self, name: str, digest: str, length_bytes: int) -> None:
+        """Take a payload file."""
+        self.sums[name] = digest
+        self.total_bytes += length_bytes
+
+
 def write_tags(
-    contents: PackContents, sums: dict[str, str], payload_bytes: int, verifier: bytes
+    identifier: UUID, made_at: datetime, payload: BagSums, verifier: bytes
 ) -> dict[str, bytes]:
-    """Return the tag files, after the payload's SHA-256 sums (hex) are known."""
-    manifest = _write_sums(sums)
+    """Return the tag files, after the payload's sums are known.
+
+    identifier  of what is in the bag: a clip, or a disclosure
+    """
+    manifest = _write_sums(payload.sums)
     tags = {
         "bagit.txt": BAGIT,
         "bag-info.txt": (
-            f"Bagging-Date: {contents.made_at.date().isoformat()}\n"
+            f"Bagging-Date: {made_at.date().isoformat()}\n"
             f"Bag-Software-Agent: {SOFTWARE_VERSION}\n"
-            f"External-Identifier: {contents.clip.clip_id}\n"
-            f"Payload-Oxum: {payload_bytes}.{len(sums)}\n"
+            f"External-Identifier: {identifier}\n"
+            f"Payload-Oxum: {payload.total_bytes}.{len(payload.sums)}\n"
         ).encode(),
         layout.MANIFEST: manifest,
         "verify.py": verifier,
@@ -135,6 +158,90 @@ def _type_of(event: PackedEvent) -> str:
     return str(json.loads(event.leaf)["type"])
 
 
+# --- a pack of many clips --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PackedClip:
+    """A clip of a pack of many, after its footage went by; sha256 is hex."""
+
+    clip: Clip
+    file: str
+    sha256: str
+    size_bytes: int
+
+
+def write_disclosure(
+    disclosure: Disclosure, packed: Sequence[PackedClip], made_at: datetime
+) -> dict[str, bytes]:
+    """Return the payload files that tell of a whole disclosure."""
+    told = disclosure.recipient
+    listed = {
+        "disclosure_id": str(disclosure.disclosure_id),
+        "recipient": {
+            "kind": told.kind,
+            "organisation": told.organisation,
+            "person": told.person,
+            "reference": told.reference,
+        },
+        "purpose": disclosure.purpose,
+        "legal_basis": disclosure.legal_basis,
+        "terms": disclosure.terms,
+        "disclosed_at": format_time(disclosure.made_at),
+        "made_at": format_time(made_at),
+        "clips": [
+            {
+                "clip_id": str(each.clip.clip_id),
+                "file": each.file,
+                "sha256": each.sha256,
+                "size_bytes": each.size_bytes,
+            }
+            for each in packed
+        ],
+    }
+    text = json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
+    return {
+        layout.DISCLOSURE: text.encode(),
+        layout.REPORT: _write_index(disclosure, packed, made_at).encode(),
+    }
+
+
+def _write_index(disclosure: Disclosure, packed: Sequence[PackedClip], made_at: datetime) -> str:
+    rows = "".join(
+        f'<tr><td><a href="clips/{each.clip.clip_id}/report.html">{each.clip.clip_id}</a></td>'
+        f"<td>{html.escape(_show_time(each.clip.started_at))}</td><td>{each.size_bytes}</td>"
+        f"<td><code>{each.sha256}</code></td></tr>"
+        for each in packed
+    )
+    names = [disclosure.organisation, disclosure.person]
+    facts = {
+        "Given to": ", ".join(name for name in names if name is not None),
+        "Reference": disclosure.reference,
+        "For": disclosure.purpose,
+        "Legal basis": disclosure.legal_basis,
+        "Disclosed": _show_time(disclosure.made_at),
+        "Disclosure": str(disclosure.disclosure_id),
+    }
+    table = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
+        for name, value in facts.items()
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>Disclosure {disclosure.disclosure_id}</title><style>{_STYLE}</style></head><body>"
+        f"<h1>Disclosed clips</h1><p>Made {html.escape(_show_time(made_at))}. This page explains "
+        "the pack; the files beside it prove it. All times are UTC.</p>"
+        f"<table><caption>The disclosure</caption><tbody>{table}</tbody></table>"
+        f"<h2>Terms</h2><p>{html.escape(disclosure.terms)}</p>"
+        f"<h2>How to check it</h2>{_HOW_TO_CHECK}"
+        "<h2>Clips</h2><table><caption>Every clip, with its own report</caption><thead><tr>"
+        '<th scope="col">Clip</th><th scope="col">Began, by the camera\'s clock</th>'
+        '<th scope="col">Bytes</th><th scope="col">SHA-256</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></body></html>\n"
+    )
+
+
 # --- the report ------------------------------------------------------------------------------
 
 _STYLE: Final = (
@@ -143,6 +250,17 @@ _STYLE: Final = (
     "th,td{border:1px solid #999;padding:.3rem .5rem;text-align:left;vertical-align:top}"
     "th{background:#eee}code{overflow-wrap:anywhere}caption{text-align:left;font-weight:bold}"
     "@media print{body{margin:0}}"
+)
+
+
+_HOW_TO_CHECK: Final = (
+    "<ol>"
+    "<li>Unpack it and run <code>sha256sum -c manifest-sha256.txt</code> in its folder: every "
+    "file is as it was when the pack was made.</li>"
+    "<li>Get the log's verifier key from the force, not from this pack, and run "
+    "<code>python3 verify.py FOLDER --key KEY</code>. It needs no network and nothing but "
+    "Python: it holds the recording against its events, the events against each other and "
+    "against the signed log.</li></ol>"
 )
 
 
@@ -187,13 +305,7 @@ def write_report(contents: PackContents) -> str:
         f"<h1>Custody pack</h1><p>Made {html.escape(_show_time(contents.made_at))}. This page "
         "explains the pack; the files beside it prove it. All times are UTC.</p>"
         f"<table><caption>The clip</caption><tbody>{table}</tbody></table>"
-        "<h2>How to check it</h2><ol>"
-        "<li>Unpack it and run <code>sha256sum -c manifest-sha256.txt</code> in its folder: every "
-        "file is as it was when the pack was made.</li>"
-        "<li>Get the log's verifier key from the force, not from this pack, and run "
-        "<code>python3 verify.py FOLDER --key KEY</code>. It needs no network and nothing but "
-        "Python: it holds the recording against its events, the events against each other and "
-        "against the signed log.</li></ol>"
+        f"<h2>How to check it</h2>{_HOW_TO_CHECK}"
         "<p>What it does not show: that what was filmed is true, or anything from before the "
         "recording reached the docking station.</p>"
         "<h2>Chain of custody</h2><table><caption>Every event, in order</caption><thead><tr>"

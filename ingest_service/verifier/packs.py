@@ -27,20 +27,23 @@ def check_pack(path: Path, *, key: str, witness_keys: list[str], roots: Roots | 
     result = verify_pack(path, [key], witness_keys)
     if roots is not None:
         result = Result([_check_signed(path, roots, line) for line in result.lines])
-        if not any(line.what == STAMP_SIGNED for line in result.lines):
+        if not any(line.what.endswith(STAMP_SIGNED) for line in result.lines):
             result.lines.append(Line(FAILS, STAMP_SIGNED, "no time stamp in the pack holds"))
     return read_pack_result(result)
 
 
 def _check_signed(path: Path, roots: Roots, line: Line) -> Line:
-    if line.what != STAMP_SIGNED:
+    if not line.what.endswith(STAMP_SIGNED):
         return line
-    with open_pack(path) as pack:
+    with open_pack(path) as opened:
+        # In a pack of many clips: "clip <id>: ...", each with its own stamp.
+        clip_id = line.what.removesuffix(STAMP_SIGNED).removeprefix("clip ").removesuffix(": ")
+        pack = opened.within(clip_id) if clip_id else opened
         try:
             moment = verify_timestamp(pack.read(TOKEN), pack.read(STAMPED), roots)
         except TimestampInvalid as error:
-            return Line(FAILS, STAMP_SIGNED, str(error))
-    return Line(HOLDS, STAMP_SIGNED, f"the stamped log existed at {format_time(moment)}")
+            return Line(FAILS, line.what, str(error))
+    return Line(HOLDS, line.what, f"the stamped log existed at {format_time(moment)}")
 
 
 def read_pack_result(result: Result) -> Findings:

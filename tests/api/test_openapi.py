@@ -19,7 +19,7 @@ OPERATIONS = [
     for path, operations in DESCRIPTION["paths"].items()
     for method in operations
 ]
-PUBLIC = ("/livez", "/readyz", "/log/", "/upload")
+PUBLIC = ("/livez", "/readyz", "/log/", "/upload", "/d/")
 
 
 def operation(path, method):

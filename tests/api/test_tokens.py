@@ -36,6 +36,11 @@ PUBLIC = {
     # The page on which a person enters a token.
     ("GET", "/upload"),
     ("GET", "/upload/{name}"),
+    # The link of a disclosure carries its own secret.
+    ("GET", "/d/{token}"),
+    ("POST", "/d/{token}/accept"),
+    ("GET", "/d/{token}/pack"),
+    ("GET", "/d/{token}/clips/{clip_id}"),
 }
 CALLS = sorted(
     (method.upper(), path)
