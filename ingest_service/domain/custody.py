@@ -134,7 +134,7 @@ def make_device_events(
 
 def format_time(moment: datetime) -> str:
     """Return RFC 3339 in UTC with microseconds: the one form inside leaves."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def _make_event(
