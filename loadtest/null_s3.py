@@ -25,7 +25,8 @@ import uvloop
 
 from loadtest.footage import PATTERN, PATTERN_BYTES, STAMP_BYTES
 
-RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
+# One for all connections, so that it stays in the cache: nothing received outlives the callback.
+RECEIVE_BUFFER_BYTES: Final = 256 * 1024
 # Bodies up to this length are kept until their end, so that a wrong checksum of a small object is
 # refused: whoever probes the store learns what a real one would say.
 CHECKED_BODY_BYTES_MAX: Final = 1024
@@ -65,6 +66,7 @@ class Store:
     objects: dict[str, Held] = field(default_factory=dict)
     uploads: dict[str, dict[int, Piece]] = field(default_factory=dict)
     counter: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    buffer: bytearray = field(default_factory=lambda: bytearray(RECEIVE_BUFFER_BYTES))
 
     def make_etag(self) -> str:
         """Return a tag of the right shape; nothing is hashed."""
@@ -94,8 +96,7 @@ class NullS3(asyncio.BufferedProtocol):
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.buffer = bytearray(RECEIVE_BUFFER_BYTES)
-        self.view = memoryview(self.buffer)
+        self.view = memoryview(store.buffer)
         self.head = bytearray()
         self.body = bytearray()
         self.left_bytes = 0
@@ -127,8 +128,8 @@ class NullS3(asyncio.BufferedProtocol):
         self.may_write.set()
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
-        """Lend the one buffer: nothing received outlives the callback."""
-        return self.buffer
+        """Lend the one buffer."""
+        return self.store.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what arrived."""
