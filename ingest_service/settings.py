@@ -286,14 +286,15 @@ class Settings(BaseSettings):
         default=10,
         ge=0,
         le=3600,
-        description="While footage comes in, a sealed clip waits so long for its read-back:"
-        " receiving comes first.",
+        description="While footage comes in, a sealed clip waits so long for its read-back, and"
+        " what is not urgent waits too: receiving comes first. 0: nothing waits.",
     )
     fixity_interval_days: float = Field(
         default=90,
         gt=0,
         le=3650,
-        description="Every retained object is read again within so many days; begun at half of it.",
+        description="Every retained object is read again within so many days; begun at half of"
+        " it, while footage comes in at three quarters.",
     )
     fixity_bytes_per_s: float = Field(
         default=50e6,

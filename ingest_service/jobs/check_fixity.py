@@ -8,6 +8,7 @@ import structlog
 
 from ingest_service import telemetry
 from ingest_service.actions.check_fixity import check_fixity
+from ingest_service.jobs.compute_retention import yields
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.fixity import claim_fixity, find_oldest_age
 from ingest_service.resources import Resources
@@ -17,6 +18,9 @@ log = structlog.get_logger()
 _CLAIM_S: Final = 600.0
 # Begun at half the time, so that what came in on one day need not be read on one day.
 _BEGIN_AT: Final = 0.5
+# While footage comes in it waits as read-backs do, but not until it is late: then the store has a
+# quarter of the time left, however long docks go on.
+_BEGIN_AT_WHILE_RECEIVING: Final = 0.75
 
 
 class Pace:
@@ -35,13 +39,17 @@ class Pace:
 
 
 async def check_next_fixity(opened: Resources) -> int:
-    """Read the object that was read longest ago, if it is due; return how many were."""
+    """Read the object that was read longest ago, if it is due; return how many were.
+
+    While footage comes in, what can still wait does.
+    """
     rules = opened.jobs
+    begin_at = _BEGIN_AT_WHILE_RECEIVING if await yields(opened) else _BEGIN_AT
     async with reading(opened.pool) as connection:
         telemetry.FIXITY_OLDEST_S.set(await find_oldest_age(connection) or 0.0)
         clip = await claim_fixity(
             connection,
-            due_after_s=rules.fixity_interval_s * _BEGIN_AT,
+            due_after_s=rules.fixity_interval_s * begin_at,
             claim_s=_CLAIM_S,
             bytes_per_s=rules.fixity_bytes_per_s,
         )

@@ -12,7 +12,16 @@ from ingest_service.ledger.connection import reading
 from ingest_service.ledger.fixity import claim_fixity, find_oldest_age
 from ingest_service.resources import JobRules
 from ingest_service.telemetry import FIXITY_CHECKS
-from tests.actions.engine import append_event, get_clip, hold_at, list_event_types, register_docks
+from tests.actions.engine import (
+    Process,
+    append_event,
+    describe_recording,
+    get_clip,
+    hold_at,
+    list_event_types,
+    make_footage,
+    register_docks,
+)
 from tests.actions.kept_ledger import audit, fill_ledger, place_and_publish
 from tests.actions.test_audit import told
 from tests.fakes import MemoryVault
@@ -116,10 +125,11 @@ async def test_what_was_read_lately_is_not_due(kept):
 
 
 class _Opened:
-    def __init__(self, kept, **rules):
+    def __init__(self, kept, *, yield_s=0.0, **rules):
         self.pool, self.vault = kept.pool, kept.vault
         self.now = lambda: datetime.now(UTC)
-        self.jobs = JobRules(1, 1, 0, **rules)
+        self.jobs = JobRules(1, 1, yield_s, **rules)
+        self.rules = Process("process-1", kept.pool, kept.vault).rules
 
 
 async def test_the_job_reads_what_is_due_and_pages_for_a_mismatch(kept, capsys):
@@ -136,6 +146,44 @@ async def test_the_job_reads_what_is_due_and_pages_for_a_mismatch(kept, capsys):
 
 async def test_the_job_has_nothing_to_do_before_it_is_time(kept):
     assert await check_next_fixity(_Opened(kept, fixity_interval_s=3600.0)) == 0
+
+
+async def let_footage_come_in(kept, uploads):
+    """Leave uploads that moved a moment ago."""
+    service = Process("process-1", kept.pool, kept.vault)
+    await kept.pool.execute("UPDATE uploads SET expires_at = now() WHERE state = 'open'")
+    for number in range(uploads):
+        footage = make_footage(112, str(number))
+        announced = await service.announce(describe_recording(footage))
+        await service.store(announced.clip.clip_id, 0, footage[:32])
+
+
+async def age(kept, age_s):
+    """Let each object have been read so many seconds ago."""
+    await kept.pool.execute(
+        "UPDATE clips SET last_fixity_at = now() - make_interval(secs => $1)"
+        " WHERE state = 'secured'",
+        age_s,
+    )
+
+
+@pytest.mark.parametrize(
+    ("uploads", "age_s", "yield_s", "checked"),
+    [
+        pytest.param(4, 0.6 * HOUR_S, 10.0, 0, id="due, footage comes in"),
+        pytest.param(3, 0.6 * HOUR_S, 10.0, 1, id="due, hardly any footage"),
+        pytest.param(4, 0.8 * HOUR_S, 10.0, 1, id="late, footage comes in"),
+        pytest.param(4, 0.6 * HOUR_S, 0.0, 1, id="due, nothing yields"),
+    ],
+)
+async def test_while_footage_comes_in_the_job_reads_only_what_is_late(
+    kept, uploads, age_s, yield_s, checked
+):
+    await let_footage_come_in(kept, uploads)
+    await age(kept, age_s)
+
+    opened = _Opened(kept, yield_s=yield_s, fixity_interval_s=HOUR_S)
+    assert await check_next_fixity(opened) == checked
 
 
 async def test_reading_keeps_to_its_budget():
