@@ -154,7 +154,7 @@ _ALL: Final = (
     Scenario(
         name="fleet",
         goal="every camera of the force on its own connection, all alive at once, one clip each",
-        knobs=Knobs(devices=22_000, clip_bytes=16 * KIB, over_s=240, within_s=300),
+        knobs=Knobs(devices=22_000, clip_bytes=16 * KIB, over_s=265, within_s=300),
         make_load=lambda knobs: Load(
             pace=arrive_and_send(
                 arrive_over_s=knobs.over_s * 0.2, pause_s=1, send_over_s=knobs.over_s
