@@ -10,11 +10,13 @@ from fastapi import FastAPI
 
 from ingest_service import VERSION
 from ingest_service.api import (
+    access_requests,
     assertions,
     audit,
     chunks,
     clips,
     completeness,
+    derivatives,
     disclosures,
     feed,
     health,
@@ -56,7 +58,9 @@ _SURFACES: Final = (
     stats,
     holds,
     retention,
+    derivatives,
     disclosures,
+    access_requests,
     links,
     packs,
     log,

@@ -265,6 +265,15 @@ class DisclosureNotFound(NotFound):
 
 
 @dataclass(eq=False)
+class AccessRequestNotFound(NotFound):
+    """No subject access request of that id is visible to this principal."""
+
+    title: ClassVar[str] = "Unknown subject access request"
+    detail: ClassVar[str] = "no subject access request {access_request_id}"
+    access_request_id: str
+
+
+@dataclass(eq=False)
 class LinkUnknown(NotFound):
     """There is no such link; nothing tells how near a guess was."""
 
@@ -533,6 +542,17 @@ class HoldReleased(Conflict):
 
 
 @dataclass(eq=False)
+class HoldNeeded(Conflict):
+    """The hold keeps what an open link gives out."""
+
+    title: ClassVar[str] = "An open disclosure needs the hold"
+    detail: ClassVar[str] = "hold {hold_id} keeps what disclosure {disclosure_id} gives out"
+    remedy: ClassVar[str] = "Revoke the disclosure first, or wait until its link has expired."
+    hold_id: UUID
+    disclosure_id: UUID
+
+
+@dataclass(eq=False)
 class PreviewOutdated(Conflict):
     """A bulk hold is not what its dry run has counted; nothing was held."""
 
@@ -605,6 +625,26 @@ class DisclosureEnded(Conflict):
     remedy: ClassVar[str] = "Nothing to do. To disclose the clips again, make another one."
     disclosure_id: UUID
     state: str
+
+
+@dataclass(eq=False)
+class AccessRequestConflict(Conflict):
+    """The subject access request is not in a state for this; nothing was changed."""
+
+    title: ClassVar[str] = "The subject access request does not allow this"
+    detail: ClassVar[str] = "{reason}"
+    remedy: ClassVar[str] = "GET the request, and decide again."
+    reason: str
+
+
+@dataclass(eq=False)
+class DerivativeConflict(Conflict):
+    """This derivative is registered, or cannot be one; nothing was changed."""
+
+    title: ClassVar[str] = "That cannot be registered as a derivative"
+    detail: ClassVar[str] = "{reason}"
+    remedy: ClassVar[str] = "GET the clip: its derivatives are listed there."
+    reason: str
 
 
 @dataclass(eq=False)

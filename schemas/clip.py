@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from schemas.announcement import ClipState, ClockState, EvidentialState, Sha256Hex
 from schemas.assertion import Assertion
+from schemas.derivative import Derivative
 
 
 class Clip(BaseModel):
@@ -76,6 +77,10 @@ class ClipDetail(Clip):
     history: list[Assertion] | None = Field(
         default=None, description="On request: all that was ever said of the clip, oldest first."
     )
+    derived_from: list[Derivative] = Field(
+        default=[], description="What it was made from: masters of a redacted copy."
+    )
+    derivatives: list[Derivative] = Field(default=[], description="What was made from it.")
 
 
 class ClipPage(BaseModel):

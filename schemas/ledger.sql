@@ -120,6 +120,25 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.refuse_access_request_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    extension CONSTANT text[] := ARRAY[
+        'due_on', 'extension_months', 'extension_reason', 'extended_by', 'extended_at'];
+    ending CONSTANT text[] := ARRAY['outcome', 'disclosure_id', 'fulfilled_by', 'fulfilled_at'];
+BEGIN
+    IF to_jsonb(NEW) - extension - ending <> to_jsonb(OLD) - extension - ending
+       OR OLD.fulfilled_at IS NOT NULL
+       OR (NEW.due_on <> OLD.due_on AND NEW.extension_months = OLD.extension_months)
+       OR (OLD.extended_at IS NOT NULL
+           AND to_jsonb(NEW) - ending <> to_jsonb(OLD) - ending) THEN
+        RAISE EXCEPTION 'an access request is not changed' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
 CREATE FUNCTION public.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -168,6 +187,37 @@ BEGIN
     RETURN NEW;
 END
 $$;
+
+CREATE TABLE public.access_request_clips (
+    request_id uuid NOT NULL,
+    clip_id uuid NOT NULL,
+    hold_id uuid NOT NULL,
+    linked_by text NOT NULL,
+    linked_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.access_requests (
+    request_id uuid NOT NULL,
+    reference text NOT NULL,
+    subject text NOT NULL,
+    salt bytea NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    due_on date NOT NULL,
+    made_by text NOT NULL,
+    made_at timestamp with time zone NOT NULL,
+    extension_months integer DEFAULT 0 NOT NULL,
+    extension_reason text,
+    extended_by text,
+    extended_at timestamp with time zone,
+    outcome text,
+    disclosure_id uuid,
+    fulfilled_by text,
+    fulfilled_at timestamp with time zone,
+    CONSTRAINT access_requests_extended_whole CHECK ((((extension_months = 0) = (extended_at IS NULL)) AND ((extended_at IS NULL) = (extended_by IS NULL)) AND ((extended_at IS NULL) = (extension_reason IS NULL)))),
+    CONSTRAINT access_requests_extension CHECK (((extension_months >= 0) AND (extension_months <= 2))),
+    CONSTRAINT access_requests_fulfilled_whole CHECK ((((fulfilled_at IS NULL) = (fulfilled_by IS NULL)) AND ((fulfilled_at IS NULL) = (outcome IS NULL)) AND ((disclosure_id IS NOT NULL) = (NOT (outcome IS DISTINCT FROM 'disclosed'::text))))),
+    CONSTRAINT access_requests_outcome CHECK ((outcome = ANY (ARRAY['disclosed'::text, 'nothing_held'::text, 'refused'::text])))
+);
 
 CREATE TABLE public.assertion_batches (
     asserted_by_id text NOT NULL,
@@ -439,6 +489,24 @@ CREATE TABLE public.custody_events (
     CONSTRAINT custody_events_actor CHECK ((actor_kind = ANY (ARRAY['person'::text, 'device'::text, 'station'::text, 'service'::text, 'policy'::text]))),
     CONSTRAINT custody_events_leaf_hash CHECK ((leaf_hash = sha256(('\x00'::bytea || leaf)))),
     CONSTRAINT custody_events_seq CHECK ((((clip_id IS NULL) = (clip_seq IS NULL)) AND (clip_seq >= 0)))
+);
+
+CREATE TABLE public.derivatives (
+    derivative_id uuid NOT NULL,
+    master_clip_id uuid NOT NULL,
+    master_sha256 bytea NOT NULL,
+    derivative_clip_id uuid,
+    sha256 bytea NOT NULL,
+    size_bytes bigint NOT NULL,
+    kind text NOT NULL,
+    tool text NOT NULL,
+    parameters jsonb NOT NULL,
+    made_by text NOT NULL,
+    registered_by text NOT NULL,
+    registered_at timestamp with time zone NOT NULL,
+    CONSTRAINT derivatives_differ CHECK (((sha256 <> master_sha256) AND (derivative_clip_id IS DISTINCT FROM master_clip_id))),
+    CONSTRAINT derivatives_digests CHECK (((octet_length(master_sha256) = 32) AND (octet_length(sha256) = 32))),
+    CONSTRAINT derivatives_size CHECK ((size_bytes >= 0))
 );
 
 CREATE TABLE public.device_completeness (
@@ -840,6 +908,15 @@ CREATE TABLE public.worker_beats (
     beat_at timestamp with time zone NOT NULL
 );
 
+ALTER TABLE ONLY public.access_request_clips
+    ADD CONSTRAINT access_request_clips_pkey PRIMARY KEY (request_id, clip_id);
+
+ALTER TABLE ONLY public.access_requests
+    ADD CONSTRAINT access_requests_pkey PRIMARY KEY (request_id);
+
+ALTER TABLE ONLY public.access_requests
+    ADD CONSTRAINT access_requests_reference_key UNIQUE (reference);
+
 ALTER TABLE ONLY public.assertion_batches
     ADD CONSTRAINT assertion_batches_pkey PRIMARY KEY (asserted_by_id, batch_key);
 
@@ -878,6 +955,12 @@ ALTER TABLE ONLY public.custody_events
 
 ALTER TABLE ONLY public.custody_events
     ADD CONSTRAINT custody_events_pkey PRIMARY KEY (event_id);
+
+ALTER TABLE ONLY public.derivatives
+    ADD CONSTRAINT derivatives_master_key UNIQUE (master_clip_id, sha256);
+
+ALTER TABLE ONLY public.derivatives
+    ADD CONSTRAINT derivatives_pkey PRIMARY KEY (derivative_id);
 
 ALTER TABLE ONLY public.device_completeness
     ADD CONSTRAINT device_completeness_pkey PRIMARY KEY (device_serial);
@@ -996,6 +1079,10 @@ ALTER TABLE ONLY public.webhooks
 ALTER TABLE ONLY public.worker_beats
     ADD CONSTRAINT worker_beats_pkey PRIMARY KEY (worker_id);
 
+CREATE INDEX access_request_clips_clip_idx ON public.access_request_clips USING btree (clip_id);
+
+CREATE INDEX access_requests_open_idx ON public.access_requests USING btree (due_on, request_id) WHERE (fulfilled_at IS NULL);
+
 CREATE UNIQUE INDEX assertions_batch_key ON public.assertions USING btree (asserted_by_id, batch_key, batch_item, clip_id, field) WHERE (batch_key IS NOT NULL);
 
 CREATE INDEX clip_search_cell_due_idx ON public.clip_search USING btree (cell_id, erase_due_at, clip_id) WHERE (is_settled AND (erase_due_at IS NOT NULL));
@@ -1051,6 +1138,8 @@ CREATE INDEX clips_upload_idx ON public.clips USING btree (upload_id);
 CREATE INDEX custody_events_actor_idx ON public.custody_events USING btree (actor_id, event_id);
 
 CREATE INDEX custody_events_device_idx ON public.custody_events USING btree (device_serial, event_id) WHERE (device_serial IS NOT NULL);
+
+CREATE INDEX derivatives_clip_idx ON public.derivatives USING btree (derivative_clip_id) WHERE (derivative_clip_id IS NOT NULL);
 
 CREATE INDEX device_completeness_at_risk_idx ON public.device_completeness USING btree (station_id) WHERE (unsecured_count > 0);
 
@@ -1108,6 +1197,12 @@ CREATE INDEX webhook_deliveries_requested_idx ON public.webhook_deliveries USING
 
 CREATE INDEX webhooks_due_idx ON public.webhooks USING btree (next_attempt_at) WHERE (state = 'active'::text);
 
+CREATE TRIGGER access_request_clips_append_only BEFORE DELETE OR UPDATE ON public.access_request_clips FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER access_requests_changed_once BEFORE UPDATE ON public.access_requests FOR EACH ROW EXECUTE FUNCTION public.refuse_access_request_change();
+
+CREATE TRIGGER access_requests_not_deleted BEFORE DELETE ON public.access_requests FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
 CREATE TRIGGER assertion_batches_append_only BEFORE DELETE OR UPDATE ON public.assertion_batches FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER assertion_batches_no_truncate BEFORE TRUNCATE ON public.assertion_batches FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
@@ -1125,6 +1220,10 @@ CREATE TRIGGER custody_events_append_only BEFORE DELETE OR UPDATE ON public.cust
 CREATE TRIGGER custody_events_enqueue AFTER INSERT ON public.custody_events FOR EACH ROW EXECUTE FUNCTION public.enqueue_event();
 
 CREATE TRIGGER custody_events_no_truncate BEFORE TRUNCATE ON public.custody_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER derivatives_append_only BEFORE DELETE OR UPDATE ON public.derivatives FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER derivatives_no_truncate BEFORE TRUNCATE ON public.derivatives FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER disclosure_acceptances_append_only BEFORE DELETE OR UPDATE ON public.disclosure_acceptances FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
@@ -1168,6 +1267,15 @@ CREATE TRIGGER security_events_append_only BEFORE DELETE OR UPDATE ON public.sec
 
 CREATE TRIGGER security_events_no_truncate BEFORE TRUNCATE ON public.security_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
+ALTER TABLE ONLY public.access_request_clips
+    ADD CONSTRAINT access_request_clips_hold_fkey FOREIGN KEY (hold_id) REFERENCES public.holds(hold_id);
+
+ALTER TABLE ONLY public.access_request_clips
+    ADD CONSTRAINT access_request_clips_request_fkey FOREIGN KEY (request_id) REFERENCES public.access_requests(request_id);
+
+ALTER TABLE ONLY public.access_requests
+    ADD CONSTRAINT access_requests_disclosure_fkey FOREIGN KEY (disclosure_id) REFERENCES public.disclosures(disclosure_id);
+
 ALTER TABLE ONLY public.assertions
     ADD CONSTRAINT assertions_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
 
@@ -1191,9 +1299,6 @@ ALTER TABLE ONLY public.disclosure_acceptances
 
 ALTER TABLE ONLY public.disclosure_accesses
     ADD CONSTRAINT disclosure_accesses_disclosure_fkey FOREIGN KEY (disclosure_id) REFERENCES public.disclosures(disclosure_id);
-
-ALTER TABLE ONLY public.disclosure_clips
-    ADD CONSTRAINT disclosure_clips_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
 
 ALTER TABLE ONLY public.disclosure_clips
     ADD CONSTRAINT disclosure_clips_disclosure_fkey FOREIGN KEY (disclosure_id) REFERENCES public.disclosures(disclosure_id);
@@ -1242,6 +1347,28 @@ ALTER TABLE ONLY public.webhook_deliveries
 
 GRANT USAGE ON SCHEMA public TO ingest_service;
 
+GRANT SELECT,INSERT ON TABLE public.access_request_clips TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.access_requests TO ingest_service;
+
+GRANT UPDATE(due_on) ON TABLE public.access_requests TO ingest_service;
+
+GRANT UPDATE(extension_months) ON TABLE public.access_requests TO ingest_service;
+
+GRANT UPDATE(extension_reason) ON TABLE public.access_requests TO ingest_service;
+
+GRANT UPDATE(extended_by) ON TABLE public.access_requests TO ingest_service;
+
+GRANT UPDATE(extended_at) ON TABLE public.access_requests TO ingest_service;
+
+GRANT UPDATE(outcome) ON TABLE public.access_requests TO ingest_service;
+
+GRANT UPDATE(disclosure_id) ON TABLE public.access_requests TO ingest_service;
+
+GRANT UPDATE(fulfilled_by) ON TABLE public.access_requests TO ingest_service;
+
+GRANT UPDATE(fulfilled_at) ON TABLE public.access_requests TO ingest_service;
+
 GRANT SELECT,INSERT ON TABLE public.assertion_batches TO ingest_service;
 
 GRANT SELECT,INSERT ON TABLE public.assertions TO ingest_service;
@@ -1265,6 +1392,8 @@ GRANT SELECT ON TABLE public.coming_clips TO ingest_service;
 GRANT SELECT,UPDATE ON TABLE public.completeness_cursor TO ingest_service;
 
 GRANT SELECT,INSERT ON TABLE public.custody_events TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.derivatives TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.device_completeness TO ingest_service;
 

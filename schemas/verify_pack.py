@@ -43,6 +43,8 @@ CLIP_MANIFEST = "data/manifest.json"
 CHECKPOINT = "data/checkpoint.txt"
 KEY = "data/log-key.txt"
 RECEIPT = "data/receipt.txt"
+LINEAGE = "data/lineage.json"
+DERIVED = "derivative.registered"
 REPORT = "data/report.html"
 PROOF = "data/proofs/{}.txt"
 # A pack of many clips: below each of these a clip's files lie as in its own pack below data/.
@@ -153,6 +155,8 @@ def _check_one(
     run("the recording is the one of its events", lambda: _check_clip(pack, chain))
     run("the clip's manifest is the one of its events", lambda: _check_manifest(pack, chain))
     run("the release receipt", lambda: log.check_receipt(chain))
+    if LINEAGE in pack.names or chain.mentions(DERIVED):
+        run("the lineage is the one of its events", lambda: _check_lineage(pack, chain))
     if witness_keys or log.has_cosignatures():
         run(COSIGNED, lambda: log.check_cosignatures(witness_keys))
     is_stamped = any(name.startswith(STAMP_FOLDER) for name in pack.names)
@@ -389,6 +393,13 @@ class Chain:
             previous = hash_leaf(self.leaves[number]).hex()
         return f"{len(events)} events of clip {clip_id}"
 
+    def mentions(self, event_type: str) -> bool:
+        """Tell whether there seems to be an event of this type; nothing is checked."""
+        try:
+            return any(f'"type":"{event_type}"'.encode() in leaf for leaf in self.leaves)
+        except Flaw:
+            return False
+
     def last(self, *types: str) -> dict[str, Any] | None:
         """Return the newest event of these types."""
         return next((each for each in reversed(self.events) if each["type"] in types), None)
@@ -431,6 +442,58 @@ def _check_manifest(pack: Pack, chain: Chain) -> str:
         message = f"it has the SHA-256 {digest}, its events say {named[-1]}"
         raise Flaw(message)
     return f"SHA-256 {digest}"
+
+
+def _check_lineage(pack: Pack, chain: Chain) -> str:
+    """Check what the clip was made from, and what was made from it, against its events."""
+    listed = json.loads(pack.text(LINEAGE))
+    clip_id = chain.events[0]["clip_id"]
+    told = {
+        event["facts"]["derivative_id"]: event["facts"]
+        for event in chain.events
+        if event["type"] == DERIVED
+    }
+    secured = chain.last("clip.secured")
+    own = None if secured is None else secured["facts"]["sha256"]
+    count = late = 0
+    for name, role, its_id, its_hash in (
+        ("derived_from", "derivative", "derivative_clip_id", "sha256"),
+        ("derivatives", "master", "master_clip_id", "master_sha256"),
+    ):
+        for each in listed[name]:
+            count += 1
+            if each[its_id] != clip_id or (own is not None and each[its_hash] != own):
+                message = f"{each['derivative_id']} is of another clip, or of other bytes"
+                raise Flaw(message)
+            facts = told.pop(each["derivative_id"], None)
+            if facts is None:
+                late += 1
+            elif facts["role"] != role or not _is_as_told(each, facts):
+                message = f"{each['derivative_id']} is not what its event says"
+                raise Flaw(message)
+    if told:
+        message = f"{LINEAGE} leaves out {', '.join(sorted(told))}"
+        raise Flaw(message)
+    if late:
+        message = f"{late} of {count} were registered after the checkpoint of this pack"
+        raise Unknown(message)
+    return f"{count} derivations"
+
+
+def _is_as_told(listed: dict[str, Any], facts: dict[str, Any]) -> bool:
+    """Tell whether an entry of the lineage is what its event says, parameters included."""
+    # RFC 8785: names are ASCII, numbers are whole and small.
+    parameters = json.dumps(
+        listed["parameters"], ensure_ascii=False, sort_keys=True, separators=(",", ":")
+    )
+    salt = bytes.fromhex(listed["derivative_id"].replace("-", ""))
+    if facts["parameters_sha256"] != hashlib.sha256(salt + parameters.encode()).hexdigest():
+        return False
+    return all(
+        listed.get(name) == value
+        for name, value in facts.items()
+        if name not in ("role", "parameters_sha256")
+    )
 
 
 # --- the log ---------------------------------------------------------------------------------

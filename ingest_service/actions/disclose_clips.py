@@ -24,7 +24,7 @@ from ingest_service.domain.principal import Principal
 from ingest_service.errors import DisclosureTooWide, InvalidRequest
 from ingest_service.ledger import disclosures, holds
 from ingest_service.ledger.connection import Pool, reading, writing
-from ingest_service.ledger.lifecycle import advance_alike
+from ingest_service.ledger.lifecycle import advance_alike, list_living
 from ingest_service.ledger.queries import ClipFilter
 from ingest_service.vault import Vault
 
@@ -97,7 +97,7 @@ async def disclose_clips(
             expires_at=order.expires_at,
         )
         hold_order = Order(
-            "case",
+            made.hold_kind,
             made.hold_authority,
             _HOLD_REASON,
             Actor.of(principal),
@@ -158,6 +158,9 @@ async def find_clip_ids(
                 after=None,
                 limit=rules.clips_max + 1,
             )
+            living = await list_living(connection, clip_ids)
+        # An upload that was given up left no bytes to be held or disclosed.
+        clip_ids = [clip.clip_id for clip in living if clip.state != "expired"]
     else:
         clip_ids = sorted(set(asked))
     if not clip_ids:

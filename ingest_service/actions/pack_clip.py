@@ -16,6 +16,7 @@ from ingest_service.domain.clip import Clip
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.cosignature import NO_WITNESSES, WitnessPolicy
 from ingest_service.domain.custody import Happening
+from ingest_service.domain.derivative import write_lineage
 from ingest_service.domain.manifest import ManifestName
 from ingest_service.domain.merkle import ProofInvalid, prove_consistency, verify_consistency
 from ingest_service.domain.pack import (
@@ -31,7 +32,7 @@ from ingest_service.domain.pack import (
 )
 from ingest_service.domain.zip_stream import ZipStream
 from ingest_service.errors import ContentGone, LogForked, LogPartNotFound, StoredBytesLost
-from ingest_service.ledger import log, packs
+from ingest_service.ledger import derivatives, log, packs
 from ingest_service.ledger.connection import Connection, Pool, reading
 from ingest_service.signer import Signer, list_verifier_keys
 from ingest_service.vault import Vault
@@ -106,6 +107,10 @@ async def gather_contents(
             reason = f"no published checkpoint covers clip {clip.clip_id} yet"
             raise LogPartNotFound(reason)
         events.reverse()
+        # After the events: it says at least what they say.
+        lineage = write_lineage(
+            clip.clip_id, await derivatives.find_lineage(connection, clip.clip_id)
+        )
         stamp = await _find_stamp(connection, find_dated(events).log_index, head.signed.checkpoint)
     manifest = None
     if clip.manifest_sha256 is not None:
@@ -123,6 +128,7 @@ async def gather_contents(
         left_out=len(placed) - len(events),
         made_at=now(),
         stamp=stamp,
+        lineage=lineage,
     )
 
 

@@ -9,8 +9,8 @@ from ingest_service.domain.custody import Actor, Happening, chain_events
 from ingest_service.domain.holds import Hold
 from ingest_service.domain.principal import Principal
 from ingest_service.domain.retention import LivingClip, RetentionRules
-from ingest_service.errors import AnotherPersonNeeded, HoldNotFound, HoldReleased
-from ingest_service.ledger import holds, retention
+from ingest_service.errors import AnotherPersonNeeded, HoldNeeded, HoldNotFound, HoldReleased
+from ingest_service.ledger import disclosures, holds, retention
 from ingest_service.ledger.connection import Connection, Pool, writing
 from ingest_service.ledger.lifecycle import Advance, advance_clips, lock_clips
 
@@ -34,6 +34,7 @@ async def release_hold(
         HoldNotFound: no such hold is visible to this principal.
         AnotherPersonNeeded: who placed a hold of this kind does not release it.
         HoldReleased: somebody else has.
+        HoldNeeded: it keeps what an open link gives out; that is revoked first.
     """
     async with writing(pool) as connection:
         hold = await _get_hold(connection, hold_id)
@@ -48,6 +49,10 @@ async def release_hold(
             return hold
         if hold.kind in rules.by_another and hold.placed_by == principal.id:
             raise AnotherPersonNeeded(principal.id, "placed this hold and may not release it")
+        if hold.group_id is not None:
+            shared = await disclosures.find_disclosure(connection, hold.group_id)
+            if shared is not None and shared.state_at(now()) == "open":
+                raise HoldNeeded(hold_id, shared.disclosure_id)
         await release_locked(
             connection,
             clip,

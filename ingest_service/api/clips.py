@@ -24,8 +24,10 @@ from ingest_service.actions.find_clips import (
 from ingest_service.actions.hold_for_purpose import hold_for_purpose
 from ingest_service.actions.recall_assertions import list_history, recall_clip
 from ingest_service.actions.record_access import record_access
+from ingest_service.actions.register_derivative import find_lineage
 from ingest_service.api.assertions import show_assertions
 from ingest_service.api.deps import Granted, Opened
+from ingest_service.api.derivatives import show_derivative
 from ingest_service.api.exports import show_clip, write_csv, write_json_lines
 from ingest_service.api.problems import documented
 from ingest_service.domain.clip import Clip, correct_time
@@ -211,6 +213,7 @@ async def get_clip(
             reason = "query.as_of: lies in the future"
             raise errors.InvalidRequest(reason)
         clip = await recall_clip(clip, as_of, pool=opened.pool)
+    lineage = await find_lineage(clip_id, pool=opened.pool)
     shown = show_clip(clip, received)
     detail = bodies.ClipDetail(
         **shown,
@@ -223,6 +226,8 @@ async def get_clip(
         object_version=clip.object_version,
         manifest=clip.manifest,
         event_count=clip.event_count,
+        derived_from=[show_derivative(each) for each in lineage.derived_from],
+        derivatives=[show_derivative(each) for each in lineage.derivatives],
     )
     return answer_conditionally(request, detail)
 

@@ -171,6 +171,7 @@ async def get_hold(
         errors.HoldNotFound,
         errors.AnotherPersonNeeded,
         errors.HoldReleased,
+        errors.HoldNeeded,
     ),
 )
 async def post_release(

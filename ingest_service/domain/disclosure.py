@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from ingest_service.domain.custody import Actor, format_time
+from ingest_service.domain.holds import HoldKind
 
 RecipientKind = Literal["cps", "defence", "data_subject", "other"]
 Allowed = Literal["pack", "clips"]
@@ -91,6 +92,11 @@ class Disclosure:
     def recipient(self) -> Recipient:
         """Who is given the clips."""
         return Recipient(self.recipient_kind, self.organisation, self.person, self.reference)
+
+    @property
+    def hold_kind(self) -> HoldKind:
+        """What kind of hold keeps its clips."""
+        return "subject_access_request" if self.recipient_kind == "data_subject" else "case"
 
     @property
     def hold_authority(self) -> str:

@@ -55,6 +55,7 @@ class PackContents:
     manifest      bytes of the clip's manifest object; None where it has none
     left_out      events that no published checkpoint covers yet
     stamp         the oldest over the clip's clip.secured (else its last event); None without any
+    lineage       what it was made from, and what from it (lineage.json); None: nothing
     """
 
     clip: Clip
@@ -65,6 +66,7 @@ class PackContents:
     left_out: int
     made_at: datetime
     stamp: PackedStamp | None = None
+    lineage: bytes | None = None
 
 
 def name_folder(clip: Clip) -> str:
@@ -95,6 +97,8 @@ def write_payload(contents: PackContents) -> dict[str, bytes]:
         files[layout.PROOF.format(number)] = event.proof.encode()
     if contents.manifest is not None:
         files[layout.CLIP_MANIFEST] = contents.manifest
+    if contents.lineage is not None:
+        files[layout.LINEAGE] = contents.lineage
     secured = [event for event in contents.events if _type_of(event) == "clip.secured"]
     if secured:
         files[layout.RECEIPT] = secured[-1].leaf + b"\n" + secured[-1].proof.encode()

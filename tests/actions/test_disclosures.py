@@ -1,7 +1,9 @@
 """Disclosures: all or nothing, held while the link lives, ended once."""
 
+import asyncio
 import hashlib
 import json
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import uuid4
 
@@ -12,6 +14,7 @@ from ingest_service.actions.disclose_clips import DisclosureOrder, disclose_clip
 from ingest_service.actions.find_disclosures import get_visible_disclosure
 from ingest_service.actions.revoke_disclosure import revoke_disclosure
 from ingest_service.actions.settle_disclosure import settle_due_disclosures
+from ingest_service.actions.use_link import Use, record_use
 from ingest_service.domain.disclosure import DisclosureRules, Recipient, hash_link_token
 from ingest_service.errors import (
     ClipsNotDisclosable,
@@ -19,13 +22,16 @@ from ingest_service.errors import (
     DisclosureNotFound,
     DisclosureTooWide,
     ErasureBegun,
+    HoldNeeded,
     InvalidRequest,
+    LinkEnded,
+    TermsNotAccepted,
 )
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.queries import ClipFilter
 from tests.actions.engine import register_docks
 from tests.actions.life import ANNA, BEN, DAY, Life
-from tests.actions.test_holds import race
+from tests.actions.test_holds import count_waiting, race
 from tests.fakes import MemoryVault
 
 CPS = Recipient("cps", "CPS London", "Ada Prosecutor", "URN-1")
@@ -218,6 +224,91 @@ async def test_nothing_disclosed_is_erased_while_the_link_lives(life):
     await life.work()
 
     assert (await life.get(clip.clip_id)).state == "secured"
+
+
+async def test_nobody_releases_what_an_open_link_needs(life):
+    clip = await life.secure()
+    made, _ = await disclose(life, clip)
+    record = await get_visible_disclosure(made.disclosure_id, ANNA, pool=life.pool)
+    [kept] = record.clips
+
+    with pytest.raises(HoldNeeded):
+        await life.release(kept.hold_id, BEN)
+    await revoke(life, made)
+    await life.release(kept.hold_id, BEN)
+
+    assert not (await life.get(clip.clip_id)).is_held
+
+
+async def test_uploads_that_were_given_up_keep_no_case_closed(life):
+    kept = await life.secure(crime_ref="03/3/26")
+    gone = await life.receive(crime_ref="03/3/26")
+    async with reading(life.pool) as connection:
+        await connection.execute(
+            "UPDATE clips SET state = 'expired' WHERE clip_id = $1", gone.clip_id
+        )
+
+    made, _ = await disclose(life, filter=ClipFilter(crime_ref="03/3/26"))
+
+    record = await get_visible_disclosure(made.disclosure_id, ANNA, pool=life.pool)
+    assert [each.clip_id for each in record.clips] == [kept.clip_id]
+
+
+# --- uses of the link against its end --------------------------------------------------------
+
+
+async def take_part(life, made, clip):
+    await record_use(made, Use("clip", "192.0.2.1"), [clip.clip_id], pool=life.pool, now=life.clock)
+
+
+@asynccontextmanager
+async def row_of_disclosure(life, made):
+    """Somebody else has the disclosure's row: whoever wants it waits in line."""
+    async with life.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(
+            "SELECT FROM disclosures WHERE disclosure_id = $1 FOR UPDATE", made.disclosure_id
+        )
+        yield
+        await transaction.rollback()
+
+
+@pytest.mark.parametrize("is_use_first", [True, False])
+async def test_a_use_against_the_revocation(life, is_use_first):
+    """Once a revocation has answered nothing is recorded, and so nothing leaves."""
+    clip = await life.secure()
+    made, _ = await disclose(life, clip)
+    accept = Use("accept", "192.0.2.1")
+    await record_use(made, accept, pool=life.pool, now=life.clock, accepted_by="Ada")
+    contenders = [take_part(life, made, clip), revoke(life, made)]
+
+    tasks = []
+    async with row_of_disclosure(life, made):
+        ordered = contenders if is_use_first else contenders[::-1]
+        for number, contender in enumerate(ordered, 1):
+            tasks.append(asyncio.create_task(contender))
+            await count_waiting(life, number)
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+
+    told = [name for name in await life.types(clip.clip_id) if name.startswith("disclosure.")]
+    if is_use_first:
+        assert told == ["disclosure.created", "disclosure.accessed", "disclosure.revoked"]
+    else:
+        assert isinstance(answers[1], LinkEnded)
+        assert told == ["disclosure.created", "disclosure.revoked"]
+
+
+async def test_nothing_is_recorded_of_a_clip_before_the_terms_are_accepted(life):
+    clip = await life.secure()
+    made, _ = await disclose(life, clip)
+
+    with pytest.raises(TermsNotAccepted):
+        await take_part(life, made, clip)
+    assert "disclosure.accessed" not in await life.types(clip.clip_id)
+
+
+# --- the end ---------------------------------------------------------------------------------
 
 
 async def test_its_expiry_is_told_once_and_its_holds_end(life):

@@ -263,6 +263,21 @@ async def test_who_guesses_often_is_made_to_wait(served, stranger, link):
     assert int(last.headers["retry-after"]) > 0
 
 
+async def test_a_guess_is_in_the_security_log(served, stranger):
+    async def count():
+        await served.call(served.resources.security.flush(is_last=True))
+        (row,) = await served.sql(
+            "SELECT COALESCE(sum(denial_count), 0)::int AS guesses FROM security_events"
+            " WHERE problem = 'link-unknown'"
+        )
+        return row["guesses"]
+
+    before = await count()
+    await stranger.get("/d/a-guess")
+
+    assert await count() == before + 1
+
+
 async def test_good_links_cost_nothing_of_the_bucket(served, link):
     with served.changed(link_guard=LinkGuard(2)):
         answers = {(await link.get()).status_code for _ in range(6)}
