@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -307,6 +308,34 @@ async def test_a_pack_that_broke_off_is_none(kept, tmp_path, cut):
     file.write_bytes((await make_pack(kept.pool, kept.vault, kept.clips["released"]))[:-cut])
 
     assert verify_pack(file, KEYS).verdict == FAILS
+
+
+# --- golden ----------------------------------------------------------------------------------
+
+GOLDEN = Path(__file__).parent.parent / "vectors" / "pack" / "pack.zip"
+
+
+def test_a_pack_that_was_given_out_long_ago_holds():
+    result = verify_pack(GOLDEN, KEYS)
+
+    assert result.verdict == HOLDS, told(result)
+
+
+def test_the_lists_of_a_golden_pack_are_those_of_its_files():
+    """By BagIt's own words (RFC 8493), with nothing of the service."""
+    with zipfile.ZipFile(GOLDEN) as archive:
+        files = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+
+    for name, is_listed in (
+        ("manifest-sha256.txt", lambda each: each.startswith("data/")),
+        ("tagmanifest-sha256.txt", lambda each: "/" not in each and not each.startswith("tagm")),
+    ):
+        lines = [line.split("  ", 1) for line in files[name].decode().splitlines()]
+        assert {each: digest for digest, each in lines} == {
+            each: hashlib.sha256(data).hexdigest()
+            for each, data in files.items()
+            if is_listed(each)
+        }
 
 
 # --- what goes in ----------------------------------------------------------------------------

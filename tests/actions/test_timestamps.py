@@ -8,7 +8,7 @@ import pytest
 
 from ingest_service.actions.publish_checkpoint import publish_checkpoints
 from ingest_service.actions.stamp_checkpoint import get_timestamp, stamp_checkpoint
-from ingest_service.domain.checkpoint import parse_checkpoint
+from ingest_service.domain.checkpoint import parse_checkpoint, verify_checkpoint
 from ingest_service.domain.clock import utc_now
 from ingest_service.domain.log_paths import checkpoint_key, timestamp_key
 from ingest_service.domain.timestamp import (
@@ -18,8 +18,11 @@ from ingest_service.domain.timestamp import (
     verify_timestamp,
 )
 from ingest_service.errors import LogPartNotFound, VaultUnavailable
+from ingest_service.ledger import log
+from ingest_service.ledger.connection import reading
 from ingest_service.notary.timestamps import AuthorityFailed, TimeAuthority, make_time_authority
-from tests.actions.test_custody_log import list_log, record, sequence
+from tests.actions.test_custody_log import KEY, list_log, record, sequence
+from tests.actions.test_threats import REWRITE
 from tests.fakes import MemoryVault
 from tests.time_authority import HAS_OPENSSL, LocalAuthority, ServedAuthority
 
@@ -208,6 +211,28 @@ def test_a_token_is_good_for_its_own_message_and_roots_only(local, stranger):
     ):
         with pytest.raises(TimestampInvalid):
             verify_timestamp(token, message, trusted)
+
+
+async def test_a_log_rewritten_with_the_stolen_key_is_not_what_was_stamped(
+    pool, vault, authority, superuser
+):
+    """Signed anew, event by event: the authority's word is of the history that was."""
+    await grow(pool, vault, 9)
+    kept = await stamp(pool, vault, authority)
+    await superuser.execute("ALTER TABLE log_timestamps DISABLE TRIGGER USER")
+    await superuser.execute("DELETE FROM log_timestamps")
+    await superuser.execute(REWRITE)
+    await sequence(pool, limit=9)
+    async with reading(pool) as connection:
+        rewritten = await log.find_checkpoint(connection, 9)
+
+    verify_checkpoint(parse_checkpoint(rewritten.note), KEY)
+    stamped = parse_checkpoint(kept.note).body.encode()
+    assert verify_timestamp(kept.token, stamped, authority.roots) == kept.gen_time
+    with pytest.raises(TimestampInvalid):
+        verify_timestamp(
+            kept.token, parse_checkpoint(rewritten.note).body.encode(), authority.roots
+        )
 
 
 @pytest.mark.parametrize("content", [b"", b"no certificate"])

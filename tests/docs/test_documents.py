@@ -1,5 +1,6 @@
 """What the documents say of the tree is true of the tree."""
 
+import functools
 import os
 import re
 import subprocess
@@ -23,6 +24,8 @@ AWAITED: Final = {ROOT / "docs/crash-proof.md"}
 _LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 _CODE: Final = re.compile(r"`([^`\n]+)`")
 _PATH: Final = re.compile(rf"(?:{ROOMS})/[\w./-]*")
+_TEST: Final = re.compile(r"test_[a-z0-9_]+")
+_DEFINED: Final = re.compile(r"^(?:async )?def (test_\w+)\(", re.MULTILINE)
 # A constant or a name with an underscore: something that can be looked for.
 _NAME: Final = re.compile(r"_?[A-Z]+(?:_[A-Z0-9]+)+|_?[a-z0-9]+(?:_[a-z0-9]+)+")
 
@@ -40,6 +43,21 @@ def test_every_path_that_is_named_exists(document: Path):
     named = {code for code in _CODE.findall(without_blocks(document)) if _PATH.fullmatch(code)}
 
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+@functools.cache
+def list_tests() -> frozenset[str]:
+    return frozenset(
+        name for path in ROOT.glob("tests/**/*.py") for name in _DEFINED.findall(path.read_text())
+    )
+
+
+@pytest.mark.parametrize("document", list_documents(), ids=name_of)
+def test_every_test_that_is_named_is_one(document: Path):
+    """What is said to be shown by a test is shown by it still."""
+    named = {code for code in _CODE.findall(without_blocks(document)) if _TEST.fullmatch(code)}
+
+    assert sorted(named - list_tests()) == []
 
 
 @pytest.mark.parametrize("document", DECISIONS, ids=name_of)

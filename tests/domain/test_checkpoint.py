@@ -172,6 +172,7 @@ def test_the_newest_checkpoint_is_the_first_key(one, other):
 # --- golden: made by openssl and coreutils, and checked by openssl ------------------------
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "receipt"
+ROTATION = VECTORS.parent / "rotation"
 GOLDEN_KEY = parse_verifier_key((VECTORS / "verifier_key.txt").read_text())
 # DER in front of the 32 bytes of an Ed25519 public key (RFC 8410, section 4).
 ED25519_DER = bytes.fromhex("302a300506032b6570032100")
@@ -217,6 +218,18 @@ def test_a_cosignature_made_by_openssl_is_believed():
     assert (cosignature.name, cosignature.time_s) == ("witness.example.org", 1795300000)
     with pytest.raises(NoteInvalid, match="0 of the known witnesses"):
         witnesses.verify(read_golden("checkpoint-7.txt"))
+
+
+@pytest.mark.parametrize("which", ["old", "new"])
+def test_a_checkpoint_of_two_keys_made_by_openssl_is_believed_under_each(which):
+    """As during a change of keys: who pinned either goes on."""
+    signed = parse_checkpoint((ROTATION / "checkpoint.txt").read_text())
+    key = parse_verifier_key((ROTATION / f"{which}.txt").read_text())
+
+    verify_checkpoint(signed, key)
+    assert (signed.checkpoint.size, len(signed.lines)) == (7, 2)
+    with pytest.raises(NoteInvalid):
+        verify_checkpoint(parse_checkpoint(signed.text.replace("\n7\n", "\n8\n")), key)
 
 
 def test_openssl_verifies_a_checkpoint_of_ours(tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -126,3 +127,30 @@ def test_the_manifest_of_another_clip_is_refused():
 def test_what_is_no_manifest_is_refused(data):
     with pytest.raises(ManifestInvalid):
         parse_manifest(name_manifest(CLIP_ID, data), data)
+
+
+# --- golden ----------------------------------------------------------------------------------
+
+VECTORS = Path(__file__).parent.parent / "vectors" / "manifest"
+
+
+def test_a_manifest_is_written_byte_for_byte_as_ever():
+    """Those in buckets are read for as long as footage is kept."""
+    (file,) = VECTORS.glob("*.json")
+
+    assert make() == file.read_bytes()
+    # What an outsider does: the name is the hash of the bytes.
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == file.stem
+    assert name_manifest(CLIP_ID, file.read_bytes()).key == f"manifests/{CLIP_ID}/{file.name}"
+
+
+def test_a_manifest_that_was_written_long_ago_is_read():
+    (file,) = VECTORS.glob("*.json")
+
+    found = parse_manifest(ManifestName(CLIP_ID, bytes.fromhex(file.stem)), file.read_bytes())
+
+    assert (found["sha256"], found["title"], found["announcement"]["odd"]) == (
+        DIGEST,
+        "Title",
+        10**40,
+    )
