@@ -59,8 +59,9 @@ class Settings(BaseSettings):
     )
     object_lock: Literal["off", "governance", "compliance"] = Field(
         default="off",
-        description="Lock that the store sets on an object before its clip is secured; "
-        "'compliance' also blocks a lawful early erasure. The bucket must have object lock.",
+        description="Lock that the store sets on an object before its clip is secured, on manifests"
+        " and on what is published of the log; 'compliance' also blocks a lawful early erasure of"
+        " clips. The bucket must have object lock.",
     )
     object_lock_days: float = Field(
         default=31, gt=0, le=36_500, description="How long that lock lasts."

@@ -123,14 +123,14 @@ class MemoryVault:
         await self._end("put_object", failure)
         return stored
 
-    async def put_new(self, key: str, data: bytes) -> bool:
+    async def put_new(self, key: str, data: bytes) -> StoredObject | None:
         failure = await self._begin("put_new")
         self._maybe_lose(failure)
-        is_free = self.content(key) is None
-        if is_free:
-            self._store(key, data, hashlib.md5(data, usedforsecurity=False).hexdigest())
+        stored = None
+        if self.content(key) is None:
+            stored = self._store(key, data, hashlib.md5(data, usedforsecurity=False).hexdigest())
         await self._end("put_new", failure)
-        return is_free
+        return stored
 
     async def find_first_key(self, prefix: str, *, after: str = "") -> str | None:
         failure = await self._begin("find_first_key")

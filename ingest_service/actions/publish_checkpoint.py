@@ -36,6 +36,7 @@ from ingest_service.domain.merkle import (
     compute_root,
 )
 from ingest_service.domain.note import NoteInvalid, parse_verifier_key
+from ingest_service.domain.retention import LockTerm
 from ingest_service.errors import LogForked
 from ingest_service.ledger import log
 from ingest_service.ledger.connection import Connection, Pool, reading
@@ -182,7 +183,7 @@ def _verify_own(key: str, content: bytes, signer: Signer) -> SignedCheckpoint:
     return signed
 
 
-async def mend_published(*, pool: Pool, vault: Vault) -> int:
+async def mend_published(*, pool: Pool, vault: Vault, term: LockTerm | None = None) -> int:
     """Publish again what the bucket has lost of the newest checkpoints; return how many parts.
 
     A store acknowledges before its disks have it: one that lost power comes back without its last
@@ -207,17 +208,22 @@ async def mend_published(*, pool: Pool, vault: Vault) -> int:
             ours = await log.find_checkpoint(connection, stop)
         if ours is None:
             continue
-        for part, kept in await _publish_all(start, ours, pool, vault):
+        # What is there was locked before it was marked as published: it is left as it is, for a
+        # lock that is harder than today's setting can be exchanged for no other.
+        published = await _publish_all(start, ours, pool, vault, term=term, locks_same=False)
+        for part, kept in published:
             mended += kept != "same"
             if kept == "new":
                 alarm_mended(part, "gone")
     return mended
 
 
-async def publish_checkpoints(*, pool: Pool, vault: Vault) -> int:
+async def publish_checkpoints(*, pool: Pool, vault: Vault, term: LockTerm | None = None) -> int:
     """Publish what waits: leaves and full tiles first, then the checkpoint that covers them.
 
     Returns how many checkpoints were published now.
+
+    term  for which the store is to refuse to delete it, set before it counts as published
 
     Raises:
         LogForked: another content was published under the same size; nothing more goes out.
@@ -230,7 +236,7 @@ async def publish_checkpoints(*, pool: Pool, vault: Vault) -> int:
     if waiting:
         await _check_newest(start, waiting, pool, vault)
     for checkpoint in waiting:
-        await _publish_all(start, checkpoint, pool, vault)
+        await _publish_all(start, checkpoint, pool, vault, term=term, locks_same=True)
         # A crash here publishes the same bytes once more.
         async with reading(pool) as connection:
             await log.mark_published(connection, checkpoint.tree_size, checkpoint.note)
@@ -267,7 +273,13 @@ async def _check_newest(
 
 
 async def _publish_all(
-    start: int, checkpoint: log.StoredCheckpoint, pool: Pool, vault: Vault
+    start: int,
+    checkpoint: log.StoredCheckpoint,
+    pool: Pool,
+    vault: Vault,
+    *,
+    term: LockTerm | None,
+    locks_same: bool,
 ) -> list[tuple[str, Kept]]:
     """Publish a checkpoint after all that it covers; return the names and what became of them."""
     stop = checkpoint.tree_size
@@ -278,7 +290,10 @@ async def _publish_all(
     parts |= {f"log/{tile_path(tile)}": hashes for tile, hashes in tiles.items()}
     # The last one: what it covers is there when it is.
     parts[checkpoint_key(stop)] = checkpoint.note.encode()
-    return [(key, await store_published(key, data, vault)) for key, data in parts.items()]
+    return [
+        (key, await store_published(key, data, vault, term=term, locks_same=locks_same))
+        for key, data in parts.items()
+    ]
 
 
 async def _read_full_tiles(connection: Connection, start: int, stop: int) -> dict[TileId, bytes]:

@@ -2,10 +2,10 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from ingest_service.actions.lock_object import lock_object
 from ingest_service.actions.store_manifest import store_manifest
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.clock import Clock
@@ -17,7 +17,7 @@ from ingest_service.domain.custody import (
     format_time,
 )
 from ingest_service.domain.manifest import ManifestName
-from ingest_service.domain.retention import ObjectLock
+from ingest_service.domain.retention import LockTerm, ObjectLock
 from ingest_service.errors import StoredBytesLost, Unavailable
 from ingest_service.ledger import clips
 from ingest_service.ledger.connection import Pool, reading
@@ -45,7 +45,7 @@ async def read_back_clip(
 ) -> str | None:
     """Compare the stored object with what was received; return the clip's new state.
 
-    lock  set on the object before the clip is secured; None = none
+    lock  set on object and manifest before the clip is settled; None = none
 
     'secured' on a match, 'quarantined' on a mismatch (nothing is deleted, the reason is kept),
     None when it is to be tried again or somebody else has settled it.
@@ -81,16 +81,11 @@ async def read_back_claimed(
         verdict = _Verdict(sha256_readback, reason, is_verifiable=True)
     # A crash here only means that the object is read once more.
     try:
-        locked_until = None
-        if lock is not None and verdict.reason is None:
+        term = None if lock is None else lock.begin(now())
+        if verdict.reason is None:
             # Before the receipt: no camera erases a copy while the store may still delete ours.
-            locked_until = lock.until(now())
-            await vault.retain(
-                clip.object_key or "", clip.object_version, until=locked_until, mode=lock.mode
-            )
-        return await _settle(
-            clip, verdict, locked_until, pool, vault, now, locks_objects=lock is not None
-        )
+            await lock_object(clip.object_key or "", clip.object_version, term=term, vault=vault)
+        return await _settle(clip, verdict, term, pool, vault, now)
     except Unavailable:
         await _postpone(clip_id, pool)
         raise
@@ -168,12 +163,10 @@ class _PartDigests:
 async def _settle(
     clip: Clip,
     verdict: _Verdict,
-    locked_until: datetime | None,
+    term: LockTerm | None,
     pool: Pool,
     vault: Vault,
     now: Clock,
-    *,
-    locks_objects: bool,
 ) -> str | None:
     """Record the verdict, after the manifest that the bucket alone can be read by is in it."""
     reason, sha256_readback = verdict.reason, verdict.sha256_readback
@@ -182,19 +175,17 @@ async def _settle(
     for _ in range(_CHAIN_TRIES):
         if latest is None or latest.state != "sealed":
             return None
-        if locks_objects and latest.is_held:
+        if term is not None and latest.is_held:
             # Held before there was an object: the store holds it before anybody relies on it.
             await vault.set_legal_hold(latest.object_key or "", latest.object_version, is_on=True)
         # The parts agreed one by one, so the read-back's hash is the received one.
         sha256 = latest.sha256 or (sha256_readback if reason is None else None)
         manifest = await store_manifest(
-            latest, sha256=sha256, sha256_readback=sha256_readback, vault=vault
+            latest, sha256=sha256, sha256_readback=sha256_readback, vault=vault, term=term
         )
         moment = now()
         happenings = (
-            _describe_secured(
-                latest, sha256_readback or b"", format_time(moment), manifest, locked_until
-            )
+            _describe_secured(latest, sha256_readback or b"", format_time(moment), manifest, term)
             if reason is None
             else _describe_mismatch(latest, verdict, reason, manifest)
         )
@@ -224,7 +215,7 @@ def _describe_secured(
     sha256: bytes,
     moment: str,
     manifest: ManifestName,
-    locked_until: datetime | None,
+    term: LockTerm | None,
 ) -> list[Happening]:
     return [
         Happening(
@@ -252,7 +243,7 @@ def _describe_secured(
                 "sealed_at": format_time(clip.sealed_at or clip.announced_at),
                 "secured_at": moment,
                 "manifest_sha256": manifest.sha256.hex(),
-                "locked_until": None if locked_until is None else format_time(locked_until),
+                "locked_until": None if term is None else format_time(term.until),
             },
             integrity="match",
         ),

@@ -14,6 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from ingest_service.actions.audit_tools import BEFORE_ALL, read_object
+from ingest_service.actions.restore_attested import restore_cosignatures, restore_timestamps
 from ingest_service.actions.sequence_log import sign_checkpoint
 from ingest_service.domain.checkpoint import Checkpoint, parse_checkpoint, verify_any
 from ingest_service.domain.clock import Clock
@@ -98,11 +99,15 @@ class Rebuilt:
     unsigned_leaves  published leaves that no published checkpoint covers: believed for their
                      chains, signed anew
     restored         clips of which the published events do not tell all: they got `clip.restored`
+    timestamps_lost  time stamps that an event names and the bucket does not hold (any more)
     """
 
     tree_size: int = 0
     checkpoints: int = 0
     unsigned_leaves: int = 0
+    timestamps: int = 0
+    timestamps_lost: int = 0
+    cosignatures: int = 0
     clips: int = 0
     without_manifest: int = 0
     restored: int = 0
@@ -111,7 +116,11 @@ class Rebuilt:
 
 @dataclass(frozen=True, slots=True)
 class RebuildTools:
-    """Where it comes from and goes to; `tell` takes a step, how much is done, how much there is."""
+    """Where it comes from and goes to; `tell` takes a step, how much is done, how much there is.
+
+    keys       verifier keys that the log had
+    witnesses  keys of those whose cosignatures are restored
+    """
 
     pool: Pool
     vault: Vault
@@ -119,6 +128,7 @@ class RebuildTools:
     keys: Sequence[VerifierKey]
     now: Clock
     tell: Callable[[str, int, int | None], None]
+    witnesses: Sequence[VerifierKey] = ()
 
 
 async def rebuild_ledger(tools: RebuildTools) -> Rebuilt:
@@ -157,10 +167,12 @@ async def _restore_log(connection: Connection, tools: RebuildTools, rebuilt: Reb
     newest = max(sizes, default=0)
     edge, signed, last_at = Edge(0, {}), 0, None
     keys = list(tools.keys)
+    stamped: list[CustodyEvent] = []
     async for key in tools.vault.list_keys(LEAVES_PREFIX):
         start, stop = _read_span(key, edge.size)
         events = await _read_leaves(key, stop - start, tools.vault)
         _learn_keys(events, keys)
+        stamped += [event for event in events if event.type == "log.timestamped"]
         await _insert_events(connection, start, events)
         await _restore_policies(connection, events)
         edge.extend([event.leaf_hash for event in events])
@@ -186,6 +198,9 @@ async def _restore_log(connection: Connection, tools: RebuildTools, rebuilt: Reb
         await rebuild.copy_checkpoints(connection, [unsigned])
     await rebuild.close_log(connection, edge.size)
     rebuilt.tree_size, rebuilt.unsigned_leaves = edge.size, edge.size - signed
+    rebuilt.timestamps = await restore_timestamps(connection, stamped, tools.vault)
+    rebuilt.timestamps_lost = len(stamped) - rebuilt.timestamps
+    rebuilt.cosignatures = await restore_cosignatures(connection, tools.witnesses, tools.vault)
     return edge.root()
 
 

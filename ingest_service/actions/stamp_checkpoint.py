@@ -1,5 +1,6 @@
 """Stamp: let a time authority vouch that the newest checkpoint existed by now."""
 
+from ingest_service.actions.lock_object import lock_object
 from ingest_service.domain.checkpoint import SignedCheckpoint, parse_checkpoint
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import (
@@ -10,6 +11,7 @@ from ingest_service.domain.custody import (
     make_device_events,
 )
 from ingest_service.domain.log_paths import timestamp_key
+from ingest_service.domain.retention import ObjectLock
 from ingest_service.domain.timestamp import TimestampInvalid, verify_timestamp
 from ingest_service.errors import LogPartNotFound
 from ingest_service.ledger import log
@@ -21,11 +23,17 @@ from ingest_service.vault import Vault
 
 
 async def stamp_checkpoint(
-    *, pool: Pool, vault: Vault, authority: TimeAuthority, now: Clock
+    *,
+    pool: Pool,
+    vault: Vault,
+    authority: TimeAuthority,
+    now: Clock,
+    lock: ObjectLock | None = None,
 ) -> StoredTimestamp | None:
     """Have the newest published checkpoint stamped, if the last time stamp is old enough.
 
-    The token goes to the bucket first, then to the ledger with the event that holds its hash.
+    The token goes to the bucket first, under its lock, then to the ledger with the event that
+    holds its hash.
     None: it is not time yet, or the log has not grown.
 
     Raises:
@@ -45,7 +53,8 @@ async def stamp_checkpoint(
     message = signed.body.encode()
     token, gen_time = await authority.stamp(message)
     key = timestamp_key(newest.tree_size)
-    if not await vault.put_new(key, token):
+    stored = await vault.put_new(key, token)
+    if stored is None:
         # A run that died after this step, or another worker: its token is as good.
         token = b"".join([block async for block in vault.read(key, None)])
         try:
@@ -53,6 +62,8 @@ async def stamp_checkpoint(
         except TimestampInvalid as error:
             reason = f"the time stamp kept under {key} is none of this checkpoint: {error}"
             raise AuthorityFailed(reason) from error
+    term = None if lock is None else lock.begin(moment)
+    await lock_object(key, None if stored is None else stored.version, term=term, vault=vault)
     stamped = StoredTimestamp(newest.tree_size, newest.note, token, gen_time, moment)
     event = _describe(signed, stamped, authority)
     async with writing(pool) as connection:

@@ -6,10 +6,12 @@ from typing import Final, Literal
 import structlog
 
 from ingest_service import telemetry
+from ingest_service.actions.lock_object import lock_object
 from ingest_service.domain.bytestream import BytesBody
 from ingest_service.domain.checkpoint import parse_checkpoint
 from ingest_service.domain.log_paths import CHECKPOINTS_PREFIX
 from ingest_service.domain.note import NoteInvalid
+from ingest_service.domain.retention import LockTerm
 from ingest_service.errors import LogForked, StoredBytesLost, VaultUnavailable
 from ingest_service.vault import Vault
 
@@ -17,8 +19,18 @@ Kept = Literal["new", "same", "mended"]
 _LOG: Final = structlog.get_logger("ingest.log")
 
 
-async def store_published(key: str, data: bytes, vault: Vault) -> Kept:
+async def store_published(
+    key: str,
+    data: bytes,
+    vault: Vault,
+    *,
+    term: LockTerm | None = None,
+    locks_same: bool = True,
+) -> Kept:
     """Store under a free key; a taken one must hold the very same bytes.
+
+    term        for which the store is to refuse to delete it; None: no lock
+    locks_same  lock it as well when it is there: whoever stored it may have died before
 
     One that holds less of them, and nothing else, is what a store that lost power leaves: it is
     written again. Where the bucket has versions, what was there stays to be seen.
@@ -27,7 +39,9 @@ async def store_published(key: str, data: bytes, vault: Vault) -> Kept:
         LogForked: it holds others; they stay.
         VaultUnavailable: it may or may not be stored; doing it again does no harm.
     """
-    if await vault.put_new(key, data):
+    stored = await vault.put_new(key, data)
+    if stored is not None:
+        await lock_object(key, stored.version, term=term, vault=vault)
         return "new"
     try:
         found = await read_published(key, vault)
@@ -38,11 +52,14 @@ async def store_published(key: str, data: bytes, vault: Vault) -> Kept:
             raise
         found = None
     if found == data:
+        if locks_same:
+            await lock_object(key, None, term=term, vault=vault)
         return "same"
     if found is not None and not _is_damage(key, found, data):
         reason = f"{key} was published with another content"
         raise LogForked(reason)
-    await vault.put_object(key, BytesBody([data]))
+    stored = await vault.put_object(key, BytesBody([data]))
+    await lock_object(key, stored.version, term=term, vault=vault)
     if await read_published(key, vault) != data:
         reason = f"{key} was written again and still cannot be read"
         raise VaultUnavailable(reason)

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from ingest_service.cli.startup import EXIT_USAGE, complain, require_settings
-from ingest_service.domain.note import parse_verifier_key
+from ingest_service.domain.note import NoteInvalid, VerifierKey, parse_verifier_key
 from ingest_service.ledger.connection import Pool, close_pool, open_pool
+from ingest_service.notary.witnesses import make_witnesses
 from ingest_service.resources import open_vault
 from ingest_service.signer import Signer, SigningKeyUnusable, open_local_signer
 from ingest_service.vault import Vault
@@ -28,11 +29,12 @@ DevOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Ledger and bucket, and the key of the service itself."""
+    """Ledger and bucket, the key of the service itself, and the keys of its witnesses."""
 
     pool: Pool
     vault: Vault
     signer: Signer
+    witnesses: tuple[VerifierKey, ...] = ()
 
 
 @asynccontextmanager
@@ -49,6 +51,7 @@ async def open_places(dev: Path | None) -> AsyncIterator[Places]:
         key_file = Path(facts["log_signing_key_file"])
         key_name = parse_verifier_key(facts["log_verifier_key"]).name
         second_file = None
+        witnesses: tuple[VerifierKey, ...] = ()
         opening = open_vault(
             endpoint=facts["s3_endpoint"],
             bucket=facts["bucket"],
@@ -60,6 +63,7 @@ async def open_places(dev: Path | None) -> AsyncIterator[Places]:
         dsn = settings.ledger_dsn.get_secret_value()
         key_file, key_name = settings.signing_key_file, settings.signing_key_name
         second_file = settings.signing_key_second_file
+        witnesses = _read_witnesses(settings.witnesses, settings.witness_quorum)
         opening = open_vault(
             endpoint=settings.vault_endpoint,
             bucket=settings.vault_bucket,
@@ -75,7 +79,7 @@ async def open_places(dev: Path | None) -> AsyncIterator[Places]:
             dsn, connections_max=_CONNECTIONS_MAX, statement_timeout_s=_STATEMENT_TIMEOUT_S
         )
         stack.push_async_callback(close_pool, pool)
-        yield Places(pool, await stack.enter_async_context(opening), signer)
+        yield Places(pool, await stack.enter_async_context(opening), signer, witnesses)
 
 
 def _open_signer(file: Path, name: str, second_file: Path | None) -> Signer:
@@ -83,6 +87,14 @@ def _open_signer(file: Path, name: str, second_file: Path | None) -> Signer:
         return open_local_signer(file, name, second_file)
     except (SigningKeyUnusable, ValueError) as error:
         complain(str(error))
+        raise typer.Exit(EXIT_USAGE) from error
+
+
+def _read_witnesses(setting: str | None, quorum: int) -> tuple[VerifierKey, ...]:
+    try:
+        return make_witnesses(setting, quorum).policy.keys
+    except NoteInvalid as error:
+        complain(f"INGEST_WITNESSES: {error}")
         raise typer.Exit(EXIT_USAGE) from error
 
 

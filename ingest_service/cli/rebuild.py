@@ -72,6 +72,7 @@ async def _rebuild(pinned: list[VerifierKey], dev: Path | None) -> Rebuilt:
                     keys=[*own, *[key for key in pinned if key not in own]],
                     now=utc_now,
                     tell=tell,
+                    witnesses=places.witnesses,
                 )
             )
 
@@ -80,6 +81,10 @@ def _tell(rebuilt: Rebuilt) -> None:
     states = ", ".join(f"{count} {state}" for state, count in sorted(rebuilt.states.items()))
     typer.echo(f"{rebuilt.tree_size} events under {rebuilt.checkpoints} published checkpoints")
     typer.echo(f"{rebuilt.clips} clips: {states or 'none'}")
+    if rebuilt.timestamps or rebuilt.cosignatures:
+        typer.echo(f"{rebuilt.timestamps} time stamps, {rebuilt.cosignatures} cosignatures")
+    if rebuilt.timestamps_lost:
+        typer.echo(f"{rebuilt.timestamps_lost} time stamps that events name are not in the bucket")
     if rebuilt.unsigned_leaves:
         typer.echo(
             f"{rebuilt.unsigned_leaves} events were published before their checkpoint: they are "

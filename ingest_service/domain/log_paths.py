@@ -7,6 +7,8 @@ from ingest_service.domain.merkle import TILE_WIDTH, TileId
 
 CHECKPOINTS_PREFIX: Final = "log/checkpoint/"
 LEAVES_PREFIX: Final = "log/leaves/"
+TIMESTAMPS_PREFIX: Final = "log/timestamp/"
+COSIGNED_PREFIX: Final = "log/cosigned/"
 _SIZE_MAX: Final = 10**18 - 1
 _INDEX: Final = re.compile(r"((?:x\d{3}/){0,5}\d{3})(?:\.p/([1-9]\d{0,2}))?")
 
@@ -26,7 +28,12 @@ def checkpoint_key(tree_size: int) -> str:
 
 def timestamp_key(tree_size: int) -> str:
     """Return the key of a time authority's answer over the checkpoint of a size."""
-    return f"log/timestamp/{tree_size:018d}.tsr"
+    return f"{TIMESTAMPS_PREFIX}{tree_size:018d}.tsr"
+
+
+def cosigned_key(tree_size: int) -> str:
+    """Return the key of the checkpoint of a size with its witnesses' cosignatures."""
+    return f"{COSIGNED_PREFIX}{tree_size:018d}"
 
 
 def tile_path(tile: TileId, *, width: int = TILE_WIDTH) -> str:
@@ -88,6 +95,13 @@ def parse_checkpoint_key(key: str) -> int | None:
     if not (size.isascii() and size.isdigit()) or checkpoint_key(int(size[:19])) != key:
         return None
     return int(size)
+
+
+def parse_cosigned_key(key: str) -> int | None:
+    """Return the size of the cosigned checkpoint under a key; None if it is not the key of one."""
+    size = key.removeprefix(COSIGNED_PREFIX)
+    is_form = size.isascii() and size.isdigit() and len(size) < 19  # noqa: PLR2004 - the digits of a bigint
+    return int(size) if is_form and cosigned_key(int(size)) == key else None
 
 
 def parse_leaves_key(key: str) -> tuple[int, int] | None:

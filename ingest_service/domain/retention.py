@@ -26,9 +26,18 @@ class ObjectLock:
     mode: LockMode
     lasts: timedelta
 
-    def until(self, moment: datetime) -> datetime:
-        """Return the end of a lock that begins now; whole seconds, as stores keep them."""
-        return (moment + self.lasts).replace(microsecond=0) + timedelta(seconds=1)
+    def begin(self, moment: datetime) -> "LockTerm":
+        """Return the lock that begins now; its end in whole seconds, as stores keep them."""
+        until = (moment + self.lasts).replace(microsecond=0) + timedelta(seconds=1)
+        return LockTerm(until, self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class LockTerm:
+    """Until when the store refuses to delete one object, and whom."""
+
+    until: datetime
+    mode: LockMode
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ingest_service.actions.publish_checkpoint import (
     publish_checkpoints,
 )
 from ingest_service.actions.sequence_log import Sequencer, sequence_log
+from ingest_service.domain.retention import LockTerm
 from ingest_service.errors import LedgerUnavailable, LogForked, Unavailable
 from ingest_service.ledger import log
 from ingest_service.ledger.connection import Connection, reading
@@ -37,7 +38,7 @@ async def lead_log(opened: Resources) -> int:
         _LOG.info("log_lead_taken", worker=opened.holders.name)
         try:
             await check_published(pool=opened.pool, vault=opened.vault, signer=opened.signer)
-            await mend_published(pool=opened.pool, vault=opened.vault)
+            await mend_published(pool=opened.pool, vault=opened.vault, term=begin_lock(opened))
             await log.set_halt(connection, None)
             await _lead(connection, opened)
         except LogForked as forked:
@@ -89,9 +90,17 @@ async def _lead(connection: Connection, opened: Resources) -> None:
         await asyncio.gather(*running, return_exceptions=True)
 
 
+def begin_lock(opened: Resources) -> LockTerm | None:
+    """Return the lock of what is published now; None when none is set."""
+    lock = opened.jobs.object_lock
+    return None if lock is None else lock.begin(opened.now())
+
+
 async def _publish(opened: Resources) -> None:
     try:
-        while await publish_checkpoints(pool=opened.pool, vault=opened.vault):
+        while await publish_checkpoints(
+            pool=opened.pool, vault=opened.vault, term=begin_lock(opened)
+        ):
             pass
     except Unavailable as error:
         # What waits is published by a later tick.
@@ -100,7 +109,12 @@ async def _publish(opened: Resources) -> None:
 
 async def _collect(opened: Resources) -> None:
     try:
-        await collect_cosignatures(pool=opened.pool, witnesses=opened.witnesses)
+        await collect_cosignatures(
+            pool=opened.pool,
+            vault=opened.vault,
+            witnesses=opened.witnesses,
+            term=begin_lock(opened),
+        )
     except Unavailable as error:
         _LOG.warning("log_collect_postponed", reason=str(error.facts()))
     except Exception:  # noqa: BLE001 - whatever a witness makes of us, it may not end the lead

@@ -18,7 +18,11 @@ async def stamp_when_due(opened: Resources) -> int:
         return 0
     try:
         stamped = await stamp_checkpoint(
-            pool=opened.pool, vault=opened.vault, authority=opened.time_authority, now=opened.now
+            pool=opened.pool,
+            vault=opened.vault,
+            authority=opened.time_authority,
+            now=opened.now,
+            lock=opened.jobs.object_lock,
         )
     except AuthorityFailed as failed:
         telemetry.TIMESTAMPS.labels("failed").inc()

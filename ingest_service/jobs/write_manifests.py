@@ -20,7 +20,13 @@ async def write_manifests(opened: Resources) -> int:
         due = await list_without_manifest(connection, limit=_BATCH)
     written = 0
     for clip_id in due:
-        written += await add_manifest(clip_id, pool=opened.pool, vault=opened.vault, now=opened.now)
+        written += await add_manifest(
+            clip_id,
+            pool=opened.pool,
+            vault=opened.vault,
+            now=opened.now,
+            lock=opened.jobs.object_lock,
+        )
     if written:
         log.info("manifests_written", count=written)
     return written

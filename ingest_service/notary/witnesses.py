@@ -54,12 +54,16 @@ class WitnessPost:
 class Witnesses:
     """The second parties of this log; empty when there are none.
 
+    published_size  leaves of the newest checkpoint whose cosignatures are in the bucket, as far as
+                    this process knows
+
     Concurrency: any number of tasks of one event loop, one at a time for each witness.
     """
 
     posts: tuple[WitnessPost, ...] = ()
     policy: WitnessPolicy = NO_WITNESSES
     monotonic: Callable[[], float] = time.monotonic
+    published_size: int = 0
     _http: httpx.AsyncClient | None = field(default=None)
 
     @property

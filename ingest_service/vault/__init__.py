@@ -105,8 +105,8 @@ class Vault(Protocol):
         """
         ...
 
-    async def put_new(self, key: str, data: bytes) -> bool:
-        """Store a small object under a key that is free; False when the key is taken.
+    async def put_new(self, key: str, data: bytes) -> StoredObject | None:
+        """Store a small object under a key that is free; None when the key is taken.
 
         What is there stays as it is: two writers cannot both believe that theirs is stored.
         """

@@ -128,16 +128,18 @@ class S3Vault:
         await self._probe_if_unknown()
         return stored
 
-    async def put_new(self, key: str, data: bytes) -> bool:
+    async def put_new(self, key: str, data: bytes) -> StoredObject | None:
         """Store a small object under a free key; see `Vault.put_new`."""
         body = _BytesBody(data, hashlib.sha256(data).digest())
 
-        async def send() -> bool:
+        async def send() -> StoredObject | None:
             try:
-                await self._put(key, "", body, only_new=True)
+                headers = await self._put(key, "", body, only_new=True)
             except KeyTaken:
-                return False
-            return True
+                return None
+            return StoredObject(
+                _read_etag(headers), headers.get("x-amz-version-id"), body.length_bytes
+            )
 
         return await self._retrying(send)
 

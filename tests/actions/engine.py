@@ -238,7 +238,7 @@ class MortalVault:
     async def find_first_key(self, prefix: str, *, after: str = "") -> str | None:
         return await self._call("find_first_key", prefix, after=after)
 
-    async def put_new(self, key: str, data: bytes) -> bool:
+    async def put_new(self, key: str, data: bytes) -> StoredObject | None:
         return await self._call("put_new", key, data)
 
     async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:

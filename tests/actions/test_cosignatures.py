@@ -8,8 +8,9 @@ from ingest_service.actions.collect_cosignatures import collect_cosignatures
 from ingest_service.actions.prove_log import PublishedHead, get_checkpoint
 from ingest_service.actions.publish_checkpoint import publish_checkpoints
 from ingest_service.domain.checkpoint import parse_checkpoint, parse_proof
+from ingest_service.domain.log_paths import checkpoint_key, cosigned_key
 from ingest_service.domain.note import NoteInvalid
-from ingest_service.errors import LogPartNotFound
+from ingest_service.errors import LogPartNotFound, VaultUnavailable
 from ingest_service.notary.witnesses import Witnesses, make_witnesses
 from ingest_service.signer import LocalSigner
 from ingest_service.witness.app import make_witness_app
@@ -79,8 +80,8 @@ async def grow(pool, vault, count: int) -> None:
     await publish_checkpoints(pool=pool, vault=vault)
 
 
-async def collect(pool, witnesses) -> int:
-    return await collect_cosignatures(pool=pool, witnesses=witnesses)
+async def collect(pool, witnesses, vault=None) -> int:
+    return await collect_cosignatures(pool=pool, vault=vault or MemoryVault(), witnesses=witnesses)
 
 
 async def test_a_proof_carries_the_cosignatures_of_the_witnesses(pool, vault, parties):
@@ -208,6 +209,61 @@ async def test_the_checkpoint_is_served_with_its_cosignatures(pool, vault, parti
 
     text = await get_checkpoint(pool=pool, witnesses=witnesses.policy)
     assert len(witnesses.policy.verify(parse_checkpoint(text))) == 2
+
+
+# --- in the bucket -----------------------------------------------------------------------
+
+
+async def test_a_cosigned_checkpoint_is_published_with_its_lines(pool, vault, parties):
+    witnesses = dial(parties, 2)
+    await grow(pool, vault, 5)
+
+    await collect(pool, witnesses, vault)
+
+    published = parse_checkpoint(vault.content(cosigned_key(5)).decode())
+    assert published.body == parse_checkpoint(vault.content(checkpoint_key(5)).decode()).body
+    assert len(witnesses.policy.verify(published)) == 2
+
+
+async def test_before_a_quorum_no_cosignatures_are_published(pool, vault, parties):
+    witnesses = dial(parties, 2)
+    await grow(pool, vault, 5)
+    parties[1].is_away = True
+
+    await collect(pool, witnesses, vault)
+
+    assert vault.content(cosigned_key(5)) is None
+
+
+async def test_a_tick_without_news_asks_nothing_of_the_store(pool, vault, parties):
+    await grow(pool, vault, 5)
+    before = sum(vault.calls.values())
+    await collect(pool, Witnesses(), vault)
+    without = sum(vault.calls.values())
+    witnesses = dial(parties, 2)
+
+    for _ in range(3):
+        await collect(pool, witnesses, vault)
+
+    assert without == before
+    assert sum(vault.calls.values()) == before + 1
+
+
+@pytest.mark.parametrize("failure", ["lost", "stored"])
+async def test_cosignatures_that_could_not_be_published_are_published_later(
+    pool, vault, parties, failure
+):
+    witnesses = dial(parties, 2)
+    await grow(pool, vault, 5)
+    vault.fail_next("put_new", failure)
+    with pytest.raises(VaultUnavailable):
+        await collect(pool, witnesses, vault)
+
+    await collect(pool, witnesses, vault)
+
+    assert [party.asked for party in parties] == [1, 1]
+    published = parse_checkpoint(vault.content(cosigned_key(5)).decode())
+    assert len(witnesses.policy.verify(published)) == 2
 
 
 # --- threats -----------------------------------------------------------------------------

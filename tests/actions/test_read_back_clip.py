@@ -413,9 +413,35 @@ async def test_in_a_bucket_without_locks_nothing_is_secured_while_one_is_set(
     assert (await get_clip(ledger, sealed.clip_id)).state == "sealed"
 
 
-async def test_what_is_quarantined_is_not_locked(service, ledger, vault, sealed):
+async def test_of_what_is_quarantined_only_the_manifest_is_locked(service, ledger, vault, sealed):
     vault.tamper(sealed.object_key, bytes(112))
 
     assert await read_back_locked(service, sealed) == "quarantined"
 
-    assert vault.calls["retain"] == 0
+    is_locked = {
+        key.split("/")[0]: versions[-1].is_locked for key, versions in vault._versions.items()
+    }
+    assert (is_locked["clips"], is_locked["manifests"]) == (False, True)
+
+
+async def test_a_clip_is_secured_with_its_manifest_locked(service, vault, sealed):
+    assert await read_back_locked(service, sealed) == "secured"
+
+    stored = vault.keys()
+    (key,) = [key for key in stored if key.startswith(f"manifests/{sealed.clip_id}/")]
+    with pytest.raises(VaultUnavailable):
+        await vault.delete(key, (await vault.get_facts(key, None)).version)
+
+
+async def test_a_manifest_whose_lock_cannot_be_set_leaves_the_clip_sealed(
+    service, ledger, vault, sealed
+):
+    # The first one is of the object itself.
+    vault._failures["retain"].append(None)
+    vault.fail_next("retain", "lost")
+
+    with pytest.raises(VaultUnavailable):
+        await read_back_locked(service, sealed)
+    assert (await get_clip(ledger, sealed.clip_id)).state == "sealed"
+
+    assert await read_back_locked(service, sealed) == "secured"

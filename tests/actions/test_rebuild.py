@@ -3,19 +3,27 @@
 import asyncpg
 import pytest
 
+from ingest_service.actions.collect_cosignatures import collect_cosignatures
 from ingest_service.actions.issue_receipt import issue_receipt
 from ingest_service.actions.prove_log import PublishedHead
 from ingest_service.actions.publish_checkpoint import check_published, publish_checkpoints
 from ingest_service.actions.rebuild_ledger import RebuildRefused, RebuildTools, rebuild_ledger
 from ingest_service.actions.sequence_log import sign_checkpoint
-from ingest_service.domain.checkpoint import Checkpoint
+from ingest_service.actions.stamp_checkpoint import stamp_checkpoint
+from ingest_service.domain.checkpoint import Checkpoint, parse_proof
 from ingest_service.domain.clock import utc_now
-from ingest_service.domain.log_paths import LEAVES_PREFIX, checkpoint_key
+from ingest_service.domain.log_paths import (
+    COSIGNED_PREFIX,
+    LEAVES_PREFIX,
+    TIMESTAMPS_PREFIX,
+    checkpoint_key,
+)
 from ingest_service.domain.manifest import MANIFESTS_PREFIX, ManifestName
 from ingest_service.domain.note import parse_verifier_key
 from ingest_service.domain.receipt import verify_receipt
 from ingest_service.errors import VaultUnavailable
 from ingest_service.ledger.connection import open_pool, reading
+from ingest_service.notary.timestamps import make_time_authority
 from tests.actions.engine import (
     DOCK,
     Process,
@@ -30,8 +38,12 @@ from tests.actions.engine import (
 )
 from tests.actions.kept_ledger import SIGNER, audit, fill_ledger, place_and_publish
 from tests.actions.test_audit import told
-from tests.actions.test_custody_log import list_log
+from tests.actions.test_cosignatures import SecondParty, dial
+from tests.actions.test_custody_log import list_log, prove
 from tests.fakes import MemoryVault
+from tests.time_authority import HAS_OPENSSL, LocalAuthority, ServedAuthority
+
+needs_openssl = pytest.mark.skipif(not HAS_OPENSSL, reason="the local authority is openssl")
 
 
 @pytest.fixture
@@ -52,7 +64,7 @@ async def empty(postgres, ledger_template):
     postgres.run_sql('DROP DATABASE "rebuilt" WITH (FORCE)')
 
 
-async def rebuild(pool, vault):
+async def rebuild(pool, vault, witnesses=()):
     return await rebuild_ledger(
         RebuildTools(
             pool=pool,
@@ -61,6 +73,7 @@ async def rebuild(pool, vault):
             keys=[parse_verifier_key(SIGNER.verifier_key)],
             now=utc_now,
             tell=lambda _step, _done, _total: None,
+            witnesses=witnesses,
         )
     )
 
@@ -293,3 +306,96 @@ async def test_the_service_role_is_enough(kept, empty, postgres):
             await owner.execute("DELETE FROM custody_events")
     finally:
         await owner.close()
+
+
+# --- what second parties said --------------------------------------------------------------
+
+
+@pytest.fixture
+async def attested(kept, tmp_path):
+    """The same log, stamped by a time authority and cosigned by two witnesses; and these."""
+    local = LocalAuthority(tmp_path / "tsa")
+    served = ServedAuthority(local)
+    authority = make_time_authority(served.url, local.root_file, 1)
+    try:
+        await stamp_checkpoint(pool=kept.pool, vault=kept.vault, authority=authority, now=utc_now)
+    finally:
+        served.stop()
+    await place_and_publish(kept.pool, kept.vault)
+    parties = [SecondParty(f"w{number}.example", tmp_path / f"w{number}") for number in (1, 2)]
+    witnesses = dial(parties, 2)
+    await collect_cosignatures(pool=kept.pool, vault=kept.vault, witnesses=witnesses)
+    return kept, witnesses.policy
+
+
+async def list_attested(pool):
+    async with reading(pool) as connection:
+        return (
+            await connection.fetch(
+                "SELECT tree_size, token, gen_time FROM log_timestamps ORDER BY tree_size"
+            ),
+            await connection.fetch(
+                "SELECT tree_size, witness, line FROM log_cosignatures ORDER BY tree_size, witness"
+            ),
+        )
+
+
+@needs_openssl
+async def test_time_stamps_and_cosignatures_come_back(attested, empty):
+    kept, policy = attested
+    before = await list_attested(kept.pool)
+
+    rebuilt = await rebuild(empty, kept.vault, policy.keys)
+
+    assert (rebuilt.timestamps, rebuilt.timestamps_lost, rebuilt.cosignatures) == (1, 0, 2)
+    assert await list_attested(empty) == before
+    proven = await prove(empty, 3, PublishedHead(policy))
+    assert len(policy.verify(parse_proof(proven.proof).signed)) == 2
+
+
+@needs_openssl
+@pytest.mark.parametrize("left", [None, b"", b"another token"])
+async def test_a_time_stamp_that_is_not_the_logged_one_is_told_and_left_out(attested, empty, left):
+    kept, policy = attested
+    key = _key(kept.vault, TIMESTAMPS_PREFIX)
+    if left is None:
+        kept.vault._versions.pop(key)
+    else:
+        kept.vault.tamper(key, left)
+
+    rebuilt = await rebuild(empty, kept.vault, policy.keys)
+
+    assert (rebuilt.timestamps, rebuilt.timestamps_lost) == (0, 1)
+
+
+FALSE_COSIGNATURES = {
+    "torn": lambda text: text[: len(text) // 2],
+    "no checkpoint": lambda text: b"<html>",
+    "of another root": lambda text: text.replace(text.split(b"\n")[2], b"A" * 43 + b"="),
+    "of another size": lambda text: text.replace(b"\n" + text.split(b"\n")[1] + b"\n", b"\n7\n", 1),
+    "other signatures": lambda text: b"\n".join(
+        line if not line.startswith("\u2014 w".encode()) else line[:-8] + b"AAAAAAAA"
+        for line in text.split(b"\n")
+    ),
+}
+
+
+@needs_openssl
+@pytest.mark.parametrize("what", FALSE_COSIGNATURES)
+async def test_cosignatures_that_do_not_verify_are_left_out(attested, empty, what):
+    kept, policy = attested
+    key = _key(kept.vault, COSIGNED_PREFIX)
+    kept.vault.tamper(key, FALSE_COSIGNATURES[what](kept.vault.content(key)))
+
+    rebuilt = await rebuild(empty, kept.vault, policy.keys)
+
+    assert rebuilt.cosignatures == 0
+
+
+@needs_openssl
+async def test_cosignatures_of_witnesses_that_are_not_known_are_left_out(attested, empty):
+    kept, policy = attested
+
+    rebuilt = await rebuild(empty, kept.vault, policy.keys[:1])
+
+    assert rebuilt.cosignatures == 1

@@ -44,3 +44,12 @@ def test_a_ledger_that_is_in_use_is_refused(custody):
 
 def test_a_bad_key_is_refused_before_anything_is_opened(custody, empty):
     assert run(custody, empty, "rebuild", "--key", "x").exit_code == 2
+
+
+def test_witnesses_that_cannot_be_read_are_refused_before_anything_is_opened(custody, empty):
+    env = custody.env_of(empty) | {"INGEST_WITNESSES": "nonsense"}
+
+    result = CliRunner().invoke(app, ["rebuild"], env=env)
+
+    assert result.exit_code == 2
+    assert "INGEST_WITNESSES" in result.output
