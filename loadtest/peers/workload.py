@@ -5,6 +5,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ class Refused(Exception):
     def __init__(self, *, step: str, answer: Answer) -> None:
         said = bytes(answer.body[:300]).decode("utf-8", "replace")
         super().__init__(f"{step}: {answer.status} {said}".strip())
+        self.answer = answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,24 +144,41 @@ class Server:
 async def send_all(
     server: Server, workload: Workload, files: Iterator[File], advance: Advance
 ) -> None:
-    """Send every file, `at_once` connections wide.
+    """Send every file, `at_once` connections wide; who is busy (503) is asked again.
 
     Raises:
         ExceptionGroup: of Refused, LinkBroken, OSError: the first failure stops the run.
     """
     links = [await open_link(server.host, server.port) for _ in range(workload.at_once)]
 
-    async def send_some(link: Link) -> None:
+    async def send_some(place: int) -> None:
         for file in files:
-            await send_file(link, server, workload, file, advance)
+            while not await _try_to_send(links[place], server, workload, file, advance):
+                links[place] = await open_link(server.host, server.port)
 
     try:
         async with asyncio.TaskGroup() as group:
-            for link in links:
-                group.create_task(send_some(link))
+            for place in range(len(links)):
+                group.create_task(send_some(place))
     finally:
         for link in links:
             link.close()
+
+
+async def _try_to_send(
+    link: Link, server: Server, workload: Workload, file: File, advance: Advance
+) -> bool:
+    """Send one file; False once the time has passed after which the server wants it again."""
+    try:
+        await send_file(link, server, workload, file, advance)
+    except Refused as refused:
+        if refused.answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
+            raise
+        # A refusal comes before the body was read, so its connection is of no more use.
+        link.close()
+        await asyncio.sleep(float(refused.answer.headers.get("retry-after", 1)))
+        return False
+    return True
 
 
 async def send_file(
