@@ -38,6 +38,7 @@ async def client(pool, tmp_path, issuer):
         vault=MemoryVault(),
         worker_stale_after_s=30,
         jobs=SimpleNamespace(object_lock=None),
+        security=SimpleNamespace(note=lambda **_: None),
         authenticator=Authenticator(
             pool=pool,
             keyring=open_keyring(str(jwks)),
