@@ -74,6 +74,12 @@ def draw_chart(title: str, unit: str, lines: Sequence[Line]) -> str:
     return "".join([*parts, "</svg>"])
 
 
+_CHARTS_SHOW: Final = "Several charts over the time of the run; the caption has the figures."
+_DARK: Final = (
+    "@media (prefers-color-scheme: dark) { :root { filter: invert(1) hue-rotate(180deg) } }"
+)
+
+
 def join_charts(charts: Sequence[str], caption: str, columns: int = 2) -> str:
     """Return several charts as one SVG picture on white, for a README."""
     rows = math.ceil(len(charts) / columns)
@@ -86,7 +92,9 @@ def join_charts(charts: Sequence[str], caption: str, columns: int = 2) -> str:
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" color="#222222">'
+        f'width="{width}" height="{height}" role="img" color="#222222">'
+        f"<title>{escape(caption)}</title><desc>{escape(_CHARTS_SHOW)}</desc>"
+        f"<style>{_DARK}</style>"
         f'<rect width="100%" height="100%" fill="#ffffff"/>'
         f'<text x="8" y="20" font-family="system-ui, sans-serif" font-size="14" '
         f'fill="#222222">{escape(caption)}</text>{"".join(placed)}</svg>\n'
