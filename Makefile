@@ -6,12 +6,14 @@ PORT ?= 8080
 PYTEST_ARGS ?=
 SCENARIO ?= fleet
 LOAD_ARGS ?=
+CLIPS ?= 5000
+YEAR_ARGS ?=
 
 # Dozens of short-lived processes are started; each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench load compare capacity lock protocol schema page
+.PHONY: help install run demo test check bench load compare capacity year lock protocol schema page
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -45,6 +47,9 @@ compare: install ## this service beside other upload servers (COMPARE_ARGS=...)
 
 capacity: install ## what the fleet's day needs, computed; writes docs/capacity.md
 	@$(BIN)/python -m loadtest.capacity $(CAPACITY_ARGS)
+
+year: install ## a year of CLIPS=5000 with erasures, holds, disclosures; every clip accounted for
+	@$(BIN)/python -m loadtest.year --clips "$(CLIPS)" $(YEAR_ARGS)
 
 lock: install ## remake the lock files (UPGRADE=--upgrade takes newer versions)
 	@sh requirements/lock.sh $(UPGRADE)

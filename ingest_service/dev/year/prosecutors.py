@@ -1,0 +1,86 @@
+"""Prosecutors: clips are disclosed to them for some weeks, and they fetch each of them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+from uuid import UUID, uuid4
+
+from ingest_service.actions.disclose_clips import DisclosureOrder, disclose_clips
+from ingest_service.actions.use_link import Use, check_use, find_link, record_use
+from ingest_service.dev.year.book import Book
+from ingest_service.dev.year.persons import DISCLOSER
+from ingest_service.dev.year.service import YearFailed
+from ingest_service.domain.disclosure import Disclosure, Recipient
+from ingest_service.errors import LinkEnded
+from ingest_service.resources import Resources
+
+_LINK_LASTS: Final = timedelta(days=28)
+
+
+@dataclass(slots=True)
+class Prosecutors:
+    """Whoever has a link, and those that end one day.
+
+    links  day of their end -> (disclosure, its token)
+    """
+
+    opened: Resources
+    book: Book
+    links: dict[int, list[tuple[Disclosure, str]]] = field(default_factory=dict)
+
+    async def try_ended(self, day: int) -> None:
+        """Try the links whose time ended yesterday: they must open nothing."""
+        for disclosure, token in self.links.pop(day - 1, []):
+            await self._check_ended(disclosure, token)
+
+    async def disclose(self, day: int, clip_ids: Sequence[UUID]) -> None:
+        """Disclose clips; their recipient accepts the terms and fetches each of them."""
+        opened = self.opened
+        expires_at = opened.now() + _LINK_LASTS
+        order = DisclosureOrder(
+            Recipient("cps", "CPS London", None, f"URN-{day}"),
+            clip_ids,
+            "prosecution",
+            "CPIA-1996",
+            expires_at,
+            ("clips",),
+            "for this case only",
+        )
+        disclosure, token = await disclose_clips(
+            order,
+            DISCLOSER,
+            pool=opened.pool,
+            vault=opened.vault,
+            now=opened.now,
+            rules=opened.disclosing,
+            locks_objects=opened.locks_objects,
+        )
+        for clip_id in clip_ids:
+            self.book.note_hold(
+                uuid4(), clip_id, DISCLOSER.id, disclosure.made_at, until=expires_at
+            )
+        self.links.setdefault(day + _LINK_LASTS.days, []).append((disclosure, token))
+        linked = await find_link(token, pool=opened.pool, now=opened.now)
+        await record_use(
+            linked, Use("accept"), pool=opened.pool, now=opened.now, accepted_by="a prosecutor"
+        )
+        for clip_id in clip_ids:
+            [clip] = await check_use(linked, "clips", clip_id, pool=opened.pool)
+            await record_use(linked, Use("clip"), [clip_id], pool=opened.pool, now=opened.now)
+            digest = hashlib.sha256()
+            async for block in opened.vault.read(clip.object_key or "", clip.object_version):
+                digest.update(block)
+            if digest.digest() != clip.sha256:
+                message = f"clip {clip_id} was disclosed with other bytes"
+                raise YearFailed(message)
+
+    async def _check_ended(self, disclosure: Disclosure, token: str) -> None:
+        try:
+            await find_link(token, pool=self.opened.pool, now=self.opened.now)
+        except LinkEnded:
+            self.book.links_ended += 1
+            return
+        message = f"the link of {disclosure.disclosure_id} opens after its time"
+        raise YearFailed(message)
