@@ -41,7 +41,9 @@ async def client(pool, station_key):
     authenticator = Authenticator(
         pool=pool, keyring=open_keyring(None), rules=RULES, look_again_s=0
     )
-    app.state.resources = SimpleNamespace(authenticator=authenticator)
+    app.state.resources = SimpleNamespace(
+        authenticator=authenticator, security=SimpleNamespace(note=lambda **_: None)
+    )
     add_problem_handlers(app)
     app.add_middleware(ObserveRequests)
 
