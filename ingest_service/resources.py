@@ -33,6 +33,7 @@ from ingest_service.ledger.directory import Directory
 from ingest_service.ledger.interrupts import listening
 from ingest_service.notary.timestamps import TimeAuthority, make_time_authority
 from ingest_service.notary.witnesses import Witnesses, make_witnesses
+from ingest_service.prober.probe import ProbeLimits
 from ingest_service.settings import Settings
 from ingest_service.signer import Signer, open_local_signer
 from ingest_service.vault import Vault
@@ -44,7 +45,10 @@ _DAY_S: Final = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class JobRules:
-    """The knobs of `ingest work`."""
+    """The knobs of `ingest work`.
+
+    probe  what looking into a clip may cost; None = nobody does
+    """
 
     interval_s: float
     read_back_concurrency: int
@@ -53,6 +57,7 @@ class JobRules:
     fixity_bytes_per_s: float = 50e6
     object_lock: ObjectLock | None = None
     delivery: DeliveryRules = field(default_factory=DeliveryRules)
+    probe: ProbeLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +212,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 if settings.object_lock == "off"
                 else ObjectLock(settings.object_lock, timedelta(days=settings.object_lock_days)),
                 delivery=DeliveryRules(settings.webhook_attempts_max),
+                probe=ProbeLimits(settings.probe_timeout_s, bytes_max=settings.probe_bytes_max)
+                if settings.probe_media
+                else None,
             ),
             now=utc_now,
             base_url=settings.base_url,

@@ -303,6 +303,23 @@ class Settings(BaseSettings):
         description="At most so many bytes a second are read again, per `ingest work`: a day at "
         "50 MB/s is 4.3 TB.",
     )
+    probe_media: bool = Field(
+        default=False,
+        description="Whether `ingest work` looks into secured clips for container, codec, size, "
+        "duration, sound and creation time.",
+    )
+    probe_timeout_s: float = Field(
+        default=20,
+        gt=0,
+        le=600,
+        description="A clip that is looked into for longer is flagged `probe_timed_out`; waiting "
+        "for the store is not counted.",
+    )
+    probe_bytes_max: int = Field(
+        default=32 * 1024 * 1024,
+        ge=128 * 1024,
+        description="At most so much of a clip is read for it.",
+    )
     webhook_attempts_max: int = Field(
         default=12,
         ge=1,

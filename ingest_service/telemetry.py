@@ -99,6 +99,15 @@ FIXITY_OLDEST_S: Final = Gauge(
     multiprocess_mode="livemax",
 )
 
+MEDIA_PROBES: Final = Counter(
+    "ingest_media_probes_total",
+    "Secured clips that were looked into; 'flagged': something is odd about the footage.",
+    ["result"],
+)
+MEDIA_PROBE_BYTES: Final = Counter(
+    "ingest_media_probe_bytes_total", "Bytes of stored objects read to look into them."
+)
+
 CLIPS_COMPUTED: Final = Counter(
     "ingest_retention_looked_at_total", "Events and clips whose dates of erasure were looked at."
 )

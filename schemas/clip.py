@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from schemas.announcement import ClipState, ClockState, EvidentialState, Sha256Hex
 from schemas.assertion import Assertion
 from schemas.derivative import Derivative
+from schemas.media import MediaFacts
 
 
 class Clip(BaseModel):
@@ -59,6 +60,19 @@ class Clip(BaseModel):
     erase_due_at: datetime | None
 
 
+class ClockCorrection(BaseModel):
+    """What the corrected times of a clip rest on."""
+
+    offset_ms: int | None = Field(
+        description="What was added to the device's times, in milliseconds; null: nothing is known."
+    )
+    uncertainty_ms: int | None = Field(description="Of that offset, where it was measured.")
+    rests_on: Literal["dock_contact", "assertion"] | None = Field(
+        description="'dock_contact': server minus device time, measured when the camera was "
+        "docked. 'assertion': what somebody said of the camera's clock later; see the history."
+    )
+
+
 class ClipDetail(Clip):
     """One clip with everything that was received and how it is stored."""
 
@@ -70,6 +84,10 @@ class ClipDetail(Clip):
     event_count: int
     ended_at_corrected: datetime | None = Field(
         default=None, description="ended_at, moved as started_at_corrected is."
+    )
+    clock: ClockCorrection
+    media: MediaFacts | None = Field(
+        default=None, description="What the latest look into the footage has found; null: not yet."
     )
     as_of: datetime | None = Field(
         default=None, description="Asserted fields are as they were believed then; null: now."

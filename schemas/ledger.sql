@@ -753,6 +753,35 @@ CREATE TABLE public.log_timestamps (
     recorded_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE public.media_cursor (
+    is_only boolean DEFAULT true NOT NULL,
+    next_index bigint NOT NULL,
+    CONSTRAINT media_cursor_one_row CHECK (is_only)
+);
+
+CREATE TABLE public.media_facts (
+    clip_id uuid NOT NULL,
+    probe_no integer NOT NULL,
+    probed_at timestamp with time zone NOT NULL,
+    prober text NOT NULL,
+    container text,
+    codec text,
+    width integer,
+    height integer,
+    fps double precision,
+    duration_ms bigint,
+    audio_present boolean,
+    creation_time timestamp with time zone,
+    flags text[] NOT NULL,
+    bytes_read bigint NOT NULL
+);
+
+CREATE TABLE public.media_probes (
+    clip_id uuid NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    attempt integer DEFAULT 0 NOT NULL
+);
+
 CREATE TABLE public.parts (
     upload_id uuid NOT NULL,
     part_index integer NOT NULL,
@@ -1034,6 +1063,15 @@ ALTER TABLE ONLY public.log_tiles
 ALTER TABLE ONLY public.log_timestamps
     ADD CONSTRAINT log_timestamps_pkey PRIMARY KEY (tree_size);
 
+ALTER TABLE ONLY public.media_cursor
+    ADD CONSTRAINT media_cursor_pkey PRIMARY KEY (is_only);
+
+ALTER TABLE ONLY public.media_facts
+    ADD CONSTRAINT media_facts_pkey PRIMARY KEY (clip_id, probe_no);
+
+ALTER TABLE ONLY public.media_probes
+    ADD CONSTRAINT media_probes_pkey PRIMARY KEY (clip_id);
+
 ALTER TABLE ONLY public.parts
     ADD CONSTRAINT parts_pkey PRIMARY KEY (upload_id, part_index);
 
@@ -1171,6 +1209,8 @@ CREATE INDEX legal_hold_syncs_due_idx ON public.legal_hold_syncs USING btree (du
 
 CREATE INDEX log_checkpoints_unpublished_idx ON public.log_checkpoints USING btree (tree_size) WHERE (published_at IS NULL);
 
+CREATE INDEX media_probes_due_idx ON public.media_probes USING btree (due_at);
+
 CREATE INDEX retention_due_idx ON public.retention USING btree (due_at) WHERE (due_at IS NOT NULL);
 
 CREATE INDEX retention_warning_idx ON public.retention USING btree (due_at) WHERE ((due_at IS NOT NULL) AND is_unclassified AND (warned_at IS NULL));
@@ -1259,6 +1299,8 @@ CREATE TRIGGER log_timestamps_append_only BEFORE DELETE OR UPDATE ON public.log_
 
 CREATE TRIGGER log_timestamps_no_truncate BEFORE TRUNCATE ON public.log_timestamps FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
+CREATE TRIGGER media_facts_append_only BEFORE DELETE OR UPDATE ON public.media_facts FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
+
 CREATE TRIGGER retention_approvals_append_only BEFORE DELETE OR UPDATE ON public.retention_approvals FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER retention_policies_append_only BEFORE DELETE OR UPDATE ON public.retention_policies FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
@@ -1320,6 +1362,9 @@ ALTER TABLE ONLY public.log_leaves
 
 ALTER TABLE ONLY public.log_timestamps
     ADD CONSTRAINT log_timestamps_checkpoint_fkey FOREIGN KEY (tree_size) REFERENCES public.log_checkpoints(tree_size);
+
+ALTER TABLE ONLY public.media_facts
+    ADD CONSTRAINT media_facts_clip_fkey FOREIGN KEY (clip_id) REFERENCES public.clips(clip_id);
 
 ALTER TABLE ONLY public.parts
     ADD CONSTRAINT parts_upload_fkey FOREIGN KEY (upload_id) REFERENCES public.uploads(upload_id);
@@ -1458,6 +1503,12 @@ GRANT SELECT,UPDATE ON TABLE public.log_state TO ingest_service;
 GRANT SELECT,INSERT,UPDATE ON TABLE public.log_tiles TO ingest_service;
 
 GRANT SELECT,INSERT ON TABLE public.log_timestamps TO ingest_service;
+
+GRANT SELECT,UPDATE ON TABLE public.media_cursor TO ingest_service;
+
+GRANT SELECT,INSERT ON TABLE public.media_facts TO ingest_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.media_probes TO ingest_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.parts TO ingest_service;
 

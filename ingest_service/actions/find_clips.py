@@ -11,9 +11,10 @@ from uuid import UUID
 
 from ingest_service.domain.canonical import dump_canonical
 from ingest_service.domain.clip import Clip
+from ingest_service.domain.media import MediaFacts
 from ingest_service.domain.principal import Principal
 from ingest_service.errors import ClipNotFound, InvalidCursor
-from ingest_service.ledger import clips, search, uploads
+from ingest_service.ledger import clips, media, search, uploads
 from ingest_service.ledger.connection import Connection, Pool, reading
 from ingest_service.ledger.search import Direction, Place, Search
 
@@ -118,6 +119,12 @@ async def count_received(clip: Clip, *, pool: Pool) -> int | None:
     async with reading(pool) as connection:
         upload = await uploads.find_upload(connection, clip.upload_id)
     return None if upload is None else upload.offset_bytes
+
+
+async def find_clip_media(clip: Clip, *, pool: Pool) -> MediaFacts | None:
+    """Return what the latest probe of a clip has found; None: it was not probed yet."""
+    async with reading(pool) as connection:
+        return await media.find_media(connection, clip.clip_id)
 
 
 def _make_cursor(asked: Search, place: Place, direction: Direction) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Protocol
 from urllib.parse import quote
 from uuid import UUID
@@ -18,6 +18,7 @@ from ingest_service.actions.check_erasure import is_being_erased
 from ingest_service.actions.find_clips import (
     count_received,
     export_clips,
+    find_clip_media,
     get_visible_clip,
     list_clips,
 )
@@ -30,7 +31,7 @@ from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.derivatives import show_derivative
 from ingest_service.api.exports import show_clip, write_csv, write_json_lines
 from ingest_service.api.problems import documented
-from ingest_service.domain.clip import Clip, correct_time
+from ingest_service.domain.clip import Clip, correct_time, explain_correction
 from ingest_service.domain.custody import Actor, CustodyEvent, Happening
 from ingest_service.domain.principal import CLIPS_READ, CONTENT_READ, UPLOAD, Principal
 from ingest_service.ledger import custody
@@ -39,6 +40,7 @@ from ingest_service.ledger.search import Search
 from ingest_service.resources import Resources
 from schemas import clip as bodies
 from schemas.announcement import ClipState, EvidentialState, Moment
+from schemas.media import MediaFacts
 
 router = APIRouter(prefix="/v1", tags=["clips"])
 
@@ -208,6 +210,7 @@ async def get_clip(
     clip = await _get_allowed(clip_id, principal, opened, CLIPS_READ)
     received = await count_received(clip, pool=opened.pool)
     said = await list_history(clip, pool=opened.pool) if history else None
+    media = await find_clip_media(clip, pool=opened.pool)
     if as_of is not None:
         if as_of > opened.now():
             reason = "query.as_of: lies in the future"
@@ -220,6 +223,8 @@ async def get_clip(
         as_of=as_of,
         history=None if said is None else show_assertions(said),
         ended_at_corrected=_correct_end(clip),
+        clock=bodies.ClockCorrection.model_validate(explain_correction(clip), from_attributes=True),
+        media=None if media is None else MediaFacts.model_validate(media, from_attributes=True),
         announcement=clip.announcement,
         bucket=clip.bucket,
         object_key=clip.object_key,
@@ -241,10 +246,7 @@ async def _get_allowed(clip_id: UUID, principal: Principal, opened: Opened, scop
 
 def _correct_end(clip: Clip) -> datetime | None:
     """Move the end as the start was moved: a recording is as long as the device says."""
-    if clip.started_at is None or clip.started_at_corrected is None:
-        return None
-    offset_ms = round((clip.started_at_corrected - clip.started_at) / timedelta(milliseconds=1))
-    return correct_time(clip.ended_at, offset_ms)
+    return correct_time(clip.ended_at, explain_correction(clip).offset_ms)
 
 
 @router.get(

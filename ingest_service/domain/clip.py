@@ -3,7 +3,7 @@
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from ingest_service.domain.custody import ChainHead
@@ -123,6 +123,32 @@ def correct_time(moment: datetime | None, offset_ms: int | None) -> datetime | N
         return moment + timedelta(milliseconds=offset_ms)
     except OverflowError:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a clip's corrected times rest on; None = nothing is known.
+
+    offset_ms       was added to the device's times
+    uncertainty_ms  of a measured offset
+    """
+
+    offset_ms: int | None
+    uncertainty_ms: int | None
+    rests_on: Literal["dock_contact", "assertion"] | None
+
+
+def explain_correction(clip: Clip) -> Correction:
+    """Return by how much a clip's times were corrected, and who says so.
+
+    The clip keeps the offset as it was measured; another one was asserted later.
+    """
+    if clip.started_at is None or clip.started_at_corrected is None:
+        return Correction(None, None, None)
+    offset_ms = round((clip.started_at_corrected - clip.started_at) / timedelta(milliseconds=1))
+    if offset_ms == clip.clock_offset_ms:
+        return Correction(offset_ms, clip.clock_uncertainty_ms, "dock_contact")
+    return Correction(offset_ms, None, "assertion")
 
 
 def _judge_clock(

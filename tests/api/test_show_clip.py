@@ -6,7 +6,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from ingest_service.actions.probe_clip import probe_clip
+from ingest_service.ledger.media import Claim
+from ingest_service.prober.probe import ProbeLimits
 from tests.api.served import PART_BYTES, announcement, assert_problem
+from tests.videos import make_video
 
 
 async def show(client, clip_id):
@@ -162,3 +166,86 @@ async def test_a_number_that_is_none_is_refused(dock, reader, after):
 
     response = await reader.get(f"/v1/clips/{plan['clip_id']}/events", params={"after": after})
     assert_problem(response, 422, "invalid-request")
+
+
+# --- what the footage is -------------------------------------------------------------------
+
+
+async def probe(served, clip_id):
+    await served.sql(
+        "INSERT INTO media_probes (clip_id, due_at, attempt)"
+        " VALUES ($1, now() + interval '1 hour', 1) RETURNING clip_id",
+        UUID(clip_id),
+    )
+    opened = served.resources
+    facts = await served.call(
+        probe_clip(
+            Claim(UUID(clip_id), 1),
+            pool=opened.pool,
+            vault=opened.vault,
+            now=opened.now,
+            limits=ProbeLimits(),
+        )
+    )
+    assert facts is not None
+
+
+async def test_a_probed_clip_tells_what_its_footage_is(served, dock, reader):
+    clip_id = await dock.secure(make_video(has_sound=True))
+    assert (await show(reader, clip_id)).json()["media"] is None
+
+    await probe(served, clip_id)
+
+    media = (await show(reader, clip_id)).json()["media"]
+    assert (media["container"], media["codec"], media["flags"]) == ("mp4", "h264", [])
+    assert (media["width"], media["height"], media["fps"]) == (64, 64, 25.0)
+    assert media["audio_present"] is True
+    [event] = [
+        each
+        for each in (await trail_of(reader, clip_id))["events"]
+        if each["type"] == "media.probed"
+    ]
+    assert event["leaf"]["facts"]["codec"] == "h264"
+
+
+async def test_a_probe_changes_the_entity_tag(served, dock, reader):
+    clip_id = await dock.secure(b"text" * 10)
+    before = (await show(reader, clip_id)).headers["etag"]
+
+    await probe(served, clip_id)
+
+    assert (await show(reader, clip_id)).headers["etag"] != before
+
+
+async def test_both_intervals_are_told_and_what_the_correction_rests_on(dock, reader):
+    plan = await dock.announce(
+        started_at="2026-11-20T10:00:00Z",
+        ended_at="2026-11-20T10:05:00Z",
+        clock_offset_ms=-60_000,
+        clock_uncertainty_ms=35,
+    )
+
+    clip = (await show(reader, plan["clip_id"])).json()
+
+    assert (clip["started_at"], clip["ended_at"]) == (
+        "2026-11-20T10:00:00Z",
+        "2026-11-20T10:05:00Z",
+    )
+    assert (clip["started_at_corrected"], clip["ended_at_corrected"]) == (
+        "2026-11-20T09:59:00Z",
+        "2026-11-20T10:04:00Z",
+    )
+    assert clip["clock"] == {
+        "offset_ms": -60_000,
+        "uncertainty_ms": 35,
+        "rests_on": "dock_contact",
+    }
+
+
+async def test_without_a_measured_offset_nothing_is_corrected(dock, reader):
+    plan = await dock.announce(started_at="2026-11-20T10:00:00Z")
+
+    clip = (await show(reader, plan["clip_id"])).json()
+
+    assert clip["clock"] == {"offset_ms": None, "uncertainty_ms": None, "rests_on": None}
+    assert clip["ended_at_corrected"] is None

@@ -1,0 +1,1 @@
+"""Looking into footage: a confined child process that parses, and what hands it bytes."""
