@@ -233,12 +233,12 @@ async def publish_checkpoints(*, pool: Pool, vault: Vault, term: LockTerm | None
         waiting = await log.list_unpublished(connection, limit=BATCH_MAX)
         newest = await log.find_newest_checkpoint(connection, only_published=True)
     start = 0 if newest is None else newest.tree_size
+    # Another process may have published some of them since the list was read. The list came first:
+    # so whatever lies between `start` and the rest is in it, and names of leaves follow gaplessly.
+    waiting = [checkpoint for checkpoint in waiting if checkpoint.tree_size > start]
     if waiting:
         await _check_newest(start, waiting, pool, vault)
     for checkpoint in waiting:
-        # Another process may have published it, and later ones, since the list was read: then
-        # there are no leaves between them, and what covers none must not be named beyond the end.
-        start = min(start, checkpoint.tree_size)
         await _publish_all(start, checkpoint, pool, vault, term=term, locks_same=True)
         # A crash here publishes the same bytes once more.
         async with reading(pool) as connection:
@@ -289,9 +289,7 @@ async def _publish_all(
     async with reading(pool) as connection:
         events = await log.list_leaves(connection, start, stop)
         tiles = await _read_full_tiles(connection, start, stop)
-    parts: dict[str, bytes] = {}
-    if events:
-        parts[leaves_key(start, stop)] = bundle_entries([event.leaf for event in events])
+    parts = {leaves_key(start, stop): bundle_entries([event.leaf for event in events])}
     parts |= {f"log/{tile_path(tile)}": hashes for tile, hashes in tiles.items()}
     # The last one: what it covers is there when it is.
     parts[checkpoint_key(stop)] = checkpoint.note.encode()

@@ -21,9 +21,11 @@ from ingest_service.domain.checkpoint import Checkpoint, parse_checkpoint, verif
 from ingest_service.domain.clock import utc_now
 from ingest_service.domain.log_paths import (
     CHECKPOINTS_PREFIX,
+    LEAVES_PREFIX,
     checkpoint_key,
     leaves_key,
     parse_checkpoint_key,
+    parse_leaves_key,
 )
 from ingest_service.domain.merkle import Edge
 from ingest_service.errors import LogForked, VaultFull, VaultUnavailable
@@ -87,6 +89,12 @@ async def assert_one_history(pool, vault, count: int) -> None:
         signed = parse_checkpoint(vault.content(key).decode())
         verify_checkpoint(signed, KEY)
         assert signed.checkpoint.root == roots[signed.checkpoint.size]
+    # A rebuild reads the leaves by their names, one bundle right behind the other.
+    spans = sorted(
+        parse_leaves_key(key) for key in content_of(vault) if key.startswith(LEAVES_PREFIX)
+    )
+    assert [start for start, _ in spans] == [0, *(stop for _, stop in spans[:-1])]
+    assert all(start < stop for start, stop in spans)
     await check_published(pool=pool, vault=vault, signer=SIGNER)
     assert told(await audit(pool, vault, share=0)) == ""
 
