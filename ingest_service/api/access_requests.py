@@ -14,7 +14,7 @@ from ingest_service.actions.link_access_request import link_access_request
 from ingest_service.actions.receive_access_request import receive_access_request
 from ingest_service.api.bodies import JsonRoute
 from ingest_service.api.deps import Granted, Opened
-from ingest_service.api.problems import documented
+from ingest_service.api.problems import WITH_JSON, WITH_TOKEN, documented
 from ingest_service.domain.access_request import AccessRequest
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.principal import DISCLOSURES_WRITE, Principal
@@ -27,20 +27,6 @@ router = APIRouter(
 )
 
 PAGE_MAX: Final = 200
-_NO_TOKEN: Final = (
-    errors.Unauthorized,
-    errors.TokenExpired,
-    errors.KeyRevoked,
-    errors.Forbidden,
-    errors.LedgerUnavailable,
-)
-_BODY: Final = (
-    errors.InvalidRequest,
-    errors.MalformedBody,
-    errors.UnsupportedContentType,
-    errors.BodyTooLarge,
-    errors.BodyStalled,
-)
 Discloser = Annotated[Principal, Depends(Granted(DISCLOSURES_WRITE))]
 
 
@@ -48,7 +34,7 @@ Discloser = Annotated[Principal, Depends(Granted(DISCLOSURES_WRITE))]
     "",
     status_code=201,
     summary="Take a subject access request in",
-    responses=documented(*_NO_TOKEN, *_BODY, errors.AccessRequestConflict),
+    responses=documented(*WITH_TOKEN, *WITH_JSON, errors.AccessRequestConflict),
 )
 async def post_request(
     order: bodies.AccessRequestOrder, opened: Opened, principal: Discloser
@@ -69,7 +55,7 @@ async def post_request(
 @router.get(
     "",
     summary="List subject access requests",
-    responses=documented(*_NO_TOKEN, errors.InvalidRequest),
+    responses=documented(*WITH_TOKEN, errors.InvalidRequest),
 )
 async def get_requests(
     opened: Opened,
@@ -99,7 +85,7 @@ async def get_requests(
 @router.get(
     "/{access_request_id}",
     summary="One subject access request",
-    responses=documented(*_NO_TOKEN, errors.AccessRequestNotFound),
+    responses=documented(*WITH_TOKEN, errors.AccessRequestNotFound),
 )
 async def get_request(
     access_request_id: UUID, opened: Opened, principal: Discloser
@@ -112,7 +98,7 @@ async def get_request(
     "/{access_request_id}/extend",
     summary="Give a subject access request more time",
     responses=documented(
-        *_NO_TOKEN, *_BODY, errors.AccessRequestNotFound, errors.AccessRequestConflict
+        *WITH_TOKEN, *WITH_JSON, errors.AccessRequestNotFound, errors.AccessRequestConflict
     ),
 )
 async def post_extension(
@@ -135,8 +121,8 @@ async def post_extension(
     "/{access_request_id}/clips",
     summary="Hold clips for a subject access request",
     responses=documented(
-        *_NO_TOKEN,
-        *_BODY,
+        *WITH_TOKEN,
+        *WITH_JSON,
         errors.AccessRequestNotFound,
         errors.AccessRequestConflict,
         errors.ClipsNotDisclosable,
@@ -168,8 +154,8 @@ async def post_clips(
     "/{access_request_id}/fulfil",
     summary="Fulfil a subject access request",
     responses=documented(
-        *_NO_TOKEN,
-        *_BODY,
+        *WITH_TOKEN,
+        *WITH_JSON,
         errors.AccessRequestNotFound,
         errors.DisclosureNotFound,
         errors.AccessRequestConflict,

@@ -1,7 +1,7 @@
 """What custodians and dispatch systems say of clips: recorded beside what was said before."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, status
@@ -13,7 +13,7 @@ from ingest_service.actions.find_clips import get_visible_clip
 from ingest_service.actions.recall_assertions import list_history
 from ingest_service.api.bodies import JsonRoute
 from ingest_service.api.deps import Granted, Opened
-from ingest_service.api.problems import documented
+from ingest_service.api.problems import WITH_JSON, WITH_TOKEN, documented
 from ingest_service.api.raw_json import read_raw_object
 from ingest_service.domain import assertion as domain
 from ingest_service.domain.custody import Actor
@@ -30,27 +30,17 @@ from schemas.assertion import (
 
 router = APIRouter(prefix="/v1", tags=["clips"], route_class=JsonRoute)
 
-_NO_TOKEN: Final = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
-_BAD_JSON: Final = (
-    errors.MalformedBody,
-    errors.InvalidRequest,
-    errors.UnsupportedContentType,
-    errors.BodyTooLarge,
-    errors.BodyStalled,
-)
-
 
 @router.post(
     "/clips/{clip_id}/assertions",
     status_code=status.HTTP_201_CREATED,
     summary="Say what a clip is",
     responses=documented(
-        *_NO_TOKEN,
-        *_BAD_JSON,
+        *WITH_TOKEN,
+        *WITH_JSON,
         errors.ClipNotFound,
         errors.CorrectionMismatch,
         errors.ClipBusy,
-        errors.LedgerUnavailable,
     ),
 )
 async def post_assertions(
@@ -87,7 +77,7 @@ async def post_assertions(
 @router.get(
     "/clips/{clip_id}/assertions",
     summary="All that was said of a clip",
-    responses=documented(*_NO_TOKEN, errors.ClipNotFound, errors.LedgerUnavailable),
+    responses=documented(*WITH_TOKEN, errors.ClipNotFound),
 )
 async def get_assertions(
     clip_id: UUID, opened: Opened, principal: Annotated[Principal, Depends(Granted(CLIPS_READ))]
@@ -102,7 +92,7 @@ async def get_assertions(
 @router.post(
     "/assertions",
     summary="Say what many clips are",
-    responses=documented(*_NO_TOKEN, *_BAD_JSON, errors.BatchKeyReused, errors.LedgerUnavailable),
+    responses=documented(*WITH_TOKEN, *WITH_JSON, errors.BatchKeyReused),
 )
 async def post_batch(
     body: AssertionBatch,

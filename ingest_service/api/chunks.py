@@ -16,7 +16,7 @@ from ingest_service.api.bodies import JsonRoute
 from ingest_service.api.body import receiving
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.headers import parse_integer, prefers_text
-from ingest_service.api.problems import documented
+from ingest_service.api.problems import WITH_JSON, WITH_TOKEN, documented
 from ingest_service.api.raw_json import read_raw_object
 from ingest_service.domain.digest import CONTENT_DIGEST, parse_content_digest
 from ingest_service.domain.principal import UPLOAD, Principal
@@ -42,23 +42,9 @@ _SEAL_RETRY_S: Final = "1"
 # A receipt never goes bad: a later one is under a later checkpoint, that is all.
 _KEPT: Final = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Accept"}
 _BUSY = (errors.VaultUnavailable, errors.LedgerUnavailable, errors.ShuttingDown, errors.VaultFull)
-_NO_TOKEN = (
-    errors.Unauthorized,
-    errors.TokenExpired,
-    errors.KeyRevoked,
-    errors.Forbidden,
-    errors.LedgerUnavailable,
-)
-_BAD_JSON = (
-    errors.MalformedBody,
-    errors.InvalidRequest,
-    errors.UnsupportedContentType,
-    errors.BodyTooLarge,
-    errors.BodyStalled,
-)
 
 
-@router.get("/time", summary="The server's clock", responses=documented(*_NO_TOKEN))
+@router.get("/time", summary="The server's clock", responses=documented(*WITH_TOKEN))
 async def get_time(
     opened: Opened, _principal: Annotated[Principal, Depends(Granted())]
 ) -> ServerTime:
@@ -74,8 +60,8 @@ async def get_time(
     responses={
         200: {"model": AnnouncedClip, "description": "Announced before: the same clip"},
         **documented(
-            *_NO_TOKEN,
-            *_BAD_JSON,
+            *WITH_TOKEN,
+            *WITH_JSON,
             errors.AnnouncementConflict,
             errors.ClipTooLarge,
             errors.UploadBusy,
@@ -138,7 +124,7 @@ def _show_plan(announced: Announced, opened: Resources) -> AnnouncedClip:
     responses={
         200: {"model": StoredChunk, "description": "This very chunk is stored already"},
         **documented(
-            *_NO_TOKEN,
+            *WITH_TOKEN,
             errors.ClipNotFound,
             errors.InvalidHeader,
             errors.UnknownDigestAlgorithm,
@@ -241,7 +227,7 @@ def _content_length(request: Request) -> int:
 @router.get(
     "/clips/{clip_id}/chunks",
     summary="Which chunks are missing",
-    responses=documented(*_NO_TOKEN, errors.ClipNotFound),
+    responses=documented(*WITH_TOKEN, errors.ClipNotFound),
 )
 async def get_chunks(clip_id: UUID, opened: Opened, principal: Station) -> MissingChunks:
     """List the ranges of chunk indices that are still to be sent."""
@@ -264,7 +250,7 @@ async def get_chunks(clip_id: UUID, opened: Opened, principal: Station) -> Missi
     responses={
         202: {"model": SealedClip, "description": "Still finishing: seal again in a second"},
         **documented(
-            *_NO_TOKEN,
+            *WITH_TOKEN,
             errors.ClipNotFound,
             errors.ChunksMissing,
             errors.SurfaceMismatch,
@@ -320,7 +306,7 @@ def _show_seal(clip: SealedFacts, opened: Resources) -> SealedClip:
             "model": PendingReceipt,
             "description": "Not secured, or not published yet: ask after Retry-After",
         },
-        **documented(*_NO_TOKEN, errors.ClipNotFound, errors.LogForked),
+        **documented(*WITH_TOKEN, errors.ClipNotFound, errors.LogForked),
     },
 )
 async def get_receipt(
@@ -362,7 +348,7 @@ async def get_receipt(
     "/devices/{serial}/manifest",
     summary="Report what a camera holds",
     status_code=status.HTTP_201_CREATED,
-    responses=documented(*_NO_TOKEN, *_BAD_JSON),
+    responses=documented(*WITH_TOKEN, *WITH_JSON),
 )
 async def post_manifest(
     serial: Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")],

@@ -30,7 +30,7 @@ from ingest_service.api.assertions import show_assertions
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.derivatives import show_derivative
 from ingest_service.api.exports import show_clip, write_csv, write_json_lines
-from ingest_service.api.problems import documented
+from ingest_service.api.problems import WITH_TOKEN, documented
 from ingest_service.domain.clip import Clip, correct_time, explain_correction
 from ingest_service.domain.custody import Actor, CustodyEvent, Happening
 from ingest_service.domain.principal import CLIPS_READ, CONTENT_READ, UPLOAD, Principal
@@ -54,7 +54,6 @@ _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 NOT_MODIFIED: Final[dict[int | str, dict[str, Any]]] = {
     304: {"description": "The ETag in If-None-Match is the present one"}
 }
-_NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
 
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 
@@ -112,9 +111,7 @@ class ClipQuery(ClipFilters):
     response_model=bodies.ClipPage,
     responses={
         **NOT_MODIFIED,
-        **documented(
-            *_NO_TOKEN, errors.InvalidRequest, errors.InvalidCursor, errors.LedgerUnavailable
-        ),
+        **documented(*WITH_TOKEN, errors.InvalidRequest, errors.InvalidCursor),
     },
 )
 async def get_clips(
@@ -156,7 +153,7 @@ class ExportQuery(ClipFilters):
             "content": {"text/csv": {}, "application/jsonl": {}},
             "description": "One clip a line; an answer that breaks off is not complete",
         },
-        **documented(*_NO_TOKEN, errors.InvalidRequest, errors.LedgerUnavailable),
+        **documented(*WITH_TOKEN, errors.InvalidRequest),
     },
 )
 async def get_export(
@@ -188,7 +185,7 @@ async def get_export(
     response_model=bodies.ClipDetail,
     responses={
         **NOT_MODIFIED,
-        **documented(*_NO_TOKEN, errors.ClipNotFound, errors.NotYetKnown, errors.LedgerUnavailable),
+        **documented(*WITH_TOKEN, errors.ClipNotFound, errors.NotYetKnown),
     },
 )
 async def get_clip(
@@ -252,7 +249,7 @@ def _correct_end(clip: Clip) -> datetime | None:
 @router.get(
     "/clips/{clip_id}/events",
     summary="The chain of custody of a clip",
-    responses=documented(*_NO_TOKEN, errors.ClipNotFound, errors.LedgerUnavailable),
+    responses=documented(*WITH_TOKEN, errors.ClipNotFound),
 )
 async def get_events(
     clip_id: UUID,
@@ -297,7 +294,7 @@ def _show_event(event: CustodyEvent) -> bodies.CustodyEvent:
         206: {"content": {"application/octet-stream": {}}, "description": "The asked-for range"},
         304: {"description": "The ETag in If-None-Match is the present one"},
         **documented(
-            *_NO_TOKEN,
+            *WITH_TOKEN,
             errors.ClipNotFound,
             errors.ContentGone,
             errors.PurposeRequired,
@@ -306,7 +303,6 @@ def _show_event(event: CustodyEvent) -> bodies.CustodyEvent:
             errors.UploadBusy,
             errors.StoredBytesLost,
             errors.VaultUnavailable,
-            errors.LedgerUnavailable,
         ),
     },
 )

@@ -1,6 +1,6 @@
 """Derivatives: redacted copies and their like, tied to the clip that they were made from."""
 
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
@@ -9,34 +9,19 @@ from ingest_service import errors, telemetry
 from ingest_service.actions.register_derivative import DerivativeOrder, register_derivative
 from ingest_service.api.bodies import JsonRoute
 from ingest_service.api.deps import Granted, Opened
-from ingest_service.api.problems import documented
+from ingest_service.api.problems import WITH_JSON, WITH_TOKEN, documented
 from ingest_service.domain.derivative import Derivative
 from ingest_service.domain.principal import DISCLOSURES_WRITE, Principal
 from schemas import derivative as bodies
 
 router = APIRouter(prefix="/v1", tags=["clips"], route_class=JsonRoute)
 
-_NO_TOKEN: Final = (
-    errors.Unauthorized,
-    errors.TokenExpired,
-    errors.KeyRevoked,
-    errors.Forbidden,
-    errors.LedgerUnavailable,
-)
-_BODY: Final = (
-    errors.InvalidRequest,
-    errors.MalformedBody,
-    errors.UnsupportedContentType,
-    errors.BodyTooLarge,
-    errors.BodyStalled,
-)
-
 
 @router.post(
     "/clips/{clip_id}/derivatives",
     status_code=201,
     summary="Register what was made from a clip",
-    responses=documented(*_NO_TOKEN, *_BODY, errors.ClipNotFound, errors.DerivativeConflict),
+    responses=documented(*WITH_TOKEN, *WITH_JSON, errors.ClipNotFound, errors.DerivativeConflict),
 )
 async def post_derivative(
     clip_id: UUID,

@@ -11,7 +11,7 @@ from ingest_service.actions.find_disclosures import get_visible_disclosure, list
 from ingest_service.actions.revoke_disclosure import revoke_disclosure
 from ingest_service.api.bodies import JsonRoute
 from ingest_service.api.deps import Granted, Opened
-from ingest_service.api.problems import documented
+from ingest_service.api.problems import WITH_JSON, WITH_TOKEN, documented
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.disclosure import Disclosure, Recipient
 from ingest_service.domain.principal import DISCLOSURES_WRITE, Principal
@@ -21,20 +21,6 @@ from schemas import disclosure as bodies
 router = APIRouter(prefix="/v1", tags=["disclosures"], route_class=JsonRoute)
 
 PAGE_MAX: Final = 200
-_NO_TOKEN: Final = (
-    errors.Unauthorized,
-    errors.TokenExpired,
-    errors.KeyRevoked,
-    errors.Forbidden,
-    errors.LedgerUnavailable,
-)
-_BODY: Final = (
-    errors.InvalidRequest,
-    errors.MalformedBody,
-    errors.UnsupportedContentType,
-    errors.BodyTooLarge,
-    errors.BodyStalled,
-)
 Discloser = Annotated[Principal, Depends(Granted(DISCLOSURES_WRITE))]
 
 
@@ -43,8 +29,8 @@ Discloser = Annotated[Principal, Depends(Granted(DISCLOSURES_WRITE))]
     status_code=201,
     summary="Disclose clips",
     responses=documented(
-        *_NO_TOKEN,
-        *_BODY,
+        *WITH_TOKEN,
+        *WITH_JSON,
         errors.ClipsNotDisclosable,
         errors.DisclosureTooWide,
         errors.ClipBusy,
@@ -94,7 +80,7 @@ async def post_disclosure(
 @router.get(
     "/disclosures",
     summary="List disclosures",
-    responses=documented(*_NO_TOKEN, errors.InvalidRequest),
+    responses=documented(*WITH_TOKEN, errors.InvalidRequest),
 )
 async def get_disclosures(
     opened: Opened,
@@ -117,7 +103,7 @@ async def get_disclosures(
 @router.get(
     "/disclosures/{disclosure_id}",
     summary="One disclosure",
-    responses=documented(*_NO_TOKEN, errors.DisclosureNotFound),
+    responses=documented(*WITH_TOKEN, errors.DisclosureNotFound),
 )
 async def get_disclosure(
     disclosure_id: UUID, opened: Opened, principal: Discloser
@@ -155,7 +141,9 @@ async def get_disclosure(
 @router.post(
     "/disclosures/{disclosure_id}/revoke",
     summary="Revoke a disclosure",
-    responses=documented(*_NO_TOKEN, *_BODY, errors.DisclosureNotFound, errors.DisclosureEnded),
+    responses=documented(
+        *WITH_TOKEN, *WITH_JSON, errors.DisclosureNotFound, errors.DisclosureEnded
+    ),
 )
 async def post_revoke(
     disclosure_id: UUID, order: bodies.RevokeOrder, opened: Opened, principal: Discloser

@@ -21,7 +21,7 @@ from ingest_service.actions.read_feed import (
     read_feed,
 )
 from ingest_service.api.deps import Granted, Opened
-from ingest_service.api.problems import documented
+from ingest_service.api.problems import WITH_TOKEN, documented
 from ingest_service.domain.event_types import EVENT_TYPES
 from ingest_service.domain.feed import TYPE_PREFIX, FeedEvent, FeedFilter, dump_cloud_event
 from ingest_service.domain.principal import EVENTS_READ, Principal
@@ -40,7 +40,6 @@ STALL_MAX_S: Final = 30.0
 _STREAM_PAGE: Final = 200
 _INDEX_MAX: Final = 2**63 - 2
 _FILTERS_MAX: Final = 50
-_NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
 _LOG: Final = structlog.get_logger("ingest.feed")
 
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
@@ -134,11 +133,10 @@ class BatchResponse(Response):
             },
         },
         **documented(
-            *_NO_TOKEN,
+            *WITH_TOKEN,
             errors.InvalidRequest,
             errors.CursorBeyondLog,
             errors.FeedFull,
-            errors.LedgerUnavailable,
         ),
     },
 )
@@ -220,12 +218,11 @@ def _watch_ending(scope: Any) -> asyncio.Event:  # noqa: ANN401 - ASGI's mapping
             "process drains: come again with Last-Event-ID.",
         },
         **documented(
-            *_NO_TOKEN,
+            *WITH_TOKEN,
             errors.InvalidRequest,
             errors.InvalidHeader,
             errors.CursorBeyondLog,
             errors.FeedFull,
-            errors.LedgerUnavailable,
         ),
     },
 )

@@ -1,7 +1,7 @@
 """Holds: placed by hand or in bulk, looked at, released."""
 
 from dataclasses import asdict
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
@@ -14,7 +14,7 @@ from ingest_service.actions.place_holds_in_bulk import place_holds, preview_hold
 from ingest_service.actions.release_hold import release_hold
 from ingest_service.api.bodies import JsonRoute
 from ingest_service.api.deps import Granted, Opened
-from ingest_service.api.problems import documented
+from ingest_service.api.problems import WITH_JSON, WITH_TOKEN, documented
 from ingest_service.domain.custody import Actor
 from ingest_service.domain.holds import Hold
 from ingest_service.domain.principal import CLIPS_READ, HOLDS_WRITE, Principal
@@ -23,20 +23,6 @@ from schemas import hold as bodies
 
 router = APIRouter(prefix="/v1", tags=["holds"], route_class=JsonRoute)
 
-_NO_TOKEN: Final = (
-    errors.Unauthorized,
-    errors.TokenExpired,
-    errors.KeyRevoked,
-    errors.Forbidden,
-    errors.LedgerUnavailable,
-)
-_BODY: Final = (
-    errors.InvalidRequest,
-    errors.MalformedBody,
-    errors.UnsupportedContentType,
-    errors.BodyTooLarge,
-    errors.BodyStalled,
-)
 Writer = Annotated[Principal, Depends(Granted(HOLDS_WRITE))]
 
 
@@ -45,8 +31,8 @@ Writer = Annotated[Principal, Depends(Granted(HOLDS_WRITE))]
     status_code=201,
     summary="Hold a clip",
     responses=documented(
-        *_NO_TOKEN,
-        *_BODY,
+        *WITH_TOKEN,
+        *WITH_JSON,
         errors.ClipNotFound,
         errors.ErasureBegun,
         errors.UploadBusy,
@@ -78,7 +64,7 @@ async def post_hold(
 @router.get(
     "/clips/{clip_id}/holds",
     summary="The holds of a clip",
-    responses=documented(*_NO_TOKEN, errors.ClipNotFound),
+    responses=documented(*WITH_TOKEN, errors.ClipNotFound),
 )
 async def get_holds(
     clip_id: UUID, opened: Opened, principal: Annotated[Principal, Depends(Granted(CLIPS_READ))]
@@ -99,8 +85,8 @@ async def get_holds(
         200: {"model": bodies.BulkHoldPreview, "description": "The dry run's counts and token"},
         202: {"model": bodies.BulkHoldResult, "description": "Some are held; send it again"},
         **documented(
-            *_NO_TOKEN,
-            *_BODY,
+            *WITH_TOKEN,
+            *WITH_JSON,
             errors.PreviewOutdated,
             errors.HoldTooWide,
             errors.StoredBytesLost,
@@ -153,7 +139,7 @@ async def post_holds(
 @router.get(
     "/holds/{hold_id}",
     summary="One hold",
-    responses=documented(*_NO_TOKEN, errors.HoldNotFound),
+    responses=documented(*WITH_TOKEN, errors.HoldNotFound),
 )
 async def get_hold(
     hold_id: UUID, opened: Opened, principal: Annotated[Principal, Depends(Granted(CLIPS_READ))]
@@ -166,8 +152,8 @@ async def get_hold(
     "/holds/{hold_id}/release",
     summary="Release a hold",
     responses=documented(
-        *_NO_TOKEN,
-        *_BODY,
+        *WITH_TOKEN,
+        *WITH_JSON,
         errors.HoldNotFound,
         errors.AnotherPersonNeeded,
         errors.HoldReleased,

@@ -11,7 +11,7 @@ from ingest_service.actions.prove_log import get_checkpoint, prove_event, prove_
 from ingest_service.actions.stamp_checkpoint import get_timestamp
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.headers import prefers_text
-from ingest_service.api.problems import documented
+from ingest_service.api.problems import WITH_TOKEN, documented
 from ingest_service.domain.log_paths import BadTilePath, bundle_entries, parse_tile_path
 from ingest_service.domain.merkle import HASH_BYTES, TILE_WIDTH, TileId
 from ingest_service.domain.principal import AUDIT_READ, Principal
@@ -32,7 +32,6 @@ _OR_TEXT: Final[dict[int | str, dict[str, Any]]] = {
 }
 _LEVEL_MAX: Final = 63
 _DIGITS_MAX: Final = 18  # fits the ledger's bigint
-_NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
 _OPEN = (errors.LogPartNotFound, errors.LedgerUnavailable)
 _TILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {_OCTETS: {}}, "description": "Immutable bytes"},
@@ -120,7 +119,7 @@ async def get_log_timestamp(
     summary="An entry bundle",
     response_class=Response,
     responses={
-        **documented(*_NO_TOKEN),
+        **documented(*WITH_TOKEN),
         **_TILE,
     },
 )
@@ -197,7 +196,7 @@ def _parse_number(text: str) -> int:
     response_model=LogProof,
     responses={
         **_OR_TEXT,
-        **documented(*_NO_TOKEN, *_OPEN, errors.InvalidLogRange, errors.LogForked),
+        **documented(*WITH_TOKEN, *_OPEN, errors.InvalidLogRange, errors.LogForked),
     },
 )
 async def get_proof(

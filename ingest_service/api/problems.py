@@ -239,6 +239,23 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # the documented way to extend it
 
 
+# What any call that needs a token may be refused with, and any that brings a JSON body.
+WITH_TOKEN: Final = (
+    errors.Unauthorized,
+    errors.TokenExpired,
+    errors.KeyRevoked,
+    errors.Forbidden,
+    errors.LedgerUnavailable,
+)
+WITH_JSON: Final = (
+    errors.InvalidRequest,
+    errors.MalformedBody,
+    errors.UnsupportedContentType,
+    errors.BodyTooLarge,
+    errors.BodyStalled,
+)
+
+
 def documented(*kinds: type[IngestError]) -> dict[int | str, dict[str, Any]]:
     """Return FastAPI's `responses=` for these errors: body, meaning and one example of each."""
     responses: dict[int | str, dict[str, Any]] = {}

@@ -18,7 +18,7 @@ from ingest_service.actions.restore_clip import restore_clip
 from ingest_service.api.bodies import JsonRoute
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.holds import show_hold
-from ingest_service.api.problems import documented
+from ingest_service.api.problems import WITH_JSON, WITH_TOKEN, documented
 from ingest_service.domain.principal import (
     CLIPS_READ,
     HOLDS_WRITE,
@@ -35,20 +35,6 @@ from schemas.hold import ReleaseOrder
 
 router = APIRouter(prefix="/v1", tags=["retention"], route_class=JsonRoute)
 
-_NO_TOKEN: Final = (
-    errors.Unauthorized,
-    errors.TokenExpired,
-    errors.KeyRevoked,
-    errors.Forbidden,
-    errors.LedgerUnavailable,
-)
-_BODY: Final = (
-    errors.InvalidRequest,
-    errors.MalformedBody,
-    errors.UnsupportedContentType,
-    errors.BodyTooLarge,
-    errors.BodyStalled,
-)
 _FORECAST_DAYS: Final = 31
 _FORECAST_DAYS_MAX: Final = 366
 Reader = Annotated[Principal, Depends(Granted(CLIPS_READ))]
@@ -59,7 +45,7 @@ Custodian = Annotated[Principal, Depends(Granted(RETENTION_WRITE))]
 
 
 @router.get(
-    "/retention/policies", summary="Every retention policy", responses=documented(*_NO_TOKEN)
+    "/retention/policies", summary="Every retention policy", responses=documented(*WITH_TOKEN)
 )
 async def get_policies(opened: Opened, _principal: Reader) -> bodies.PolicyList:
     """List every version of every policy, and which are in force."""
@@ -74,7 +60,7 @@ async def get_policies(opened: Opened, _principal: Reader) -> bodies.PolicyList:
     "/retention/policies",
     status_code=201,
     summary="Make a version of a retention policy",
-    responses=documented(*_NO_TOKEN, *_BODY, errors.PolicyConflict),
+    responses=documented(*WITH_TOKEN, *WITH_JSON, errors.PolicyConflict),
 )
 async def post_policy(
     asked: bodies.NewPolicy, opened: Opened, principal: Custodian
@@ -100,7 +86,7 @@ async def post_policy(
     "/retention/policies/{policy_id}/versions/{version}/approve",
     summary="Approve a version of a retention policy",
     responses=documented(
-        *_NO_TOKEN,
+        *WITH_TOKEN,
         errors.InvalidRequest,
         errors.PolicyNotFound,
         errors.PolicyConflict,
@@ -125,7 +111,7 @@ def _show_policy(policy: Policy, *, is_in_force: bool) -> bodies.RetentionPolicy
 @router.get(
     "/clips/{clip_id}/retention",
     summary="Why a clip is erased on its date",
-    responses=documented(*_NO_TOKEN, errors.InvalidRequest, errors.ClipNotFound),
+    responses=documented(*WITH_TOKEN, errors.InvalidRequest, errors.ClipNotFound),
 )
 async def get_retention(clip_id: UUID, opened: Opened, principal: Reader) -> bodies.RetentionAnswer:
     """Answer with the date, every input, the rule that won, and what lost."""
@@ -185,7 +171,7 @@ def _show_rule(considered: Considered) -> bodies.ConsideredRule:
     "/clips/{clip_id}/restore",
     summary="Take a clip back from an announced erasure",
     responses=documented(
-        *_NO_TOKEN, *_BODY, errors.ClipNotFound, errors.NothingToRestore, errors.ErasureBegun
+        *WITH_TOKEN, *WITH_JSON, errors.ClipNotFound, errors.NothingToRestore, errors.ErasureBegun
     ),
 )
 async def post_restore(
@@ -214,7 +200,7 @@ async def post_restore(
     responses={
         202: {"model": PendingCertificate, "description": "Erased; its proof is not published yet"},
         **documented(
-            *_NO_TOKEN,
+            *WITH_TOKEN,
             errors.InvalidRequest,
             errors.ClipNotFound,
             errors.CertificateNotFound,
@@ -243,7 +229,7 @@ async def get_certificate(
 @router.get(
     "/retention/forecast",
     summary="What will be erased",
-    responses=documented(*_NO_TOKEN, errors.InvalidRequest),
+    responses=documented(*WITH_TOKEN, errors.InvalidRequest),
 )
 async def get_forecast(
     opened: Opened,
@@ -265,7 +251,7 @@ async def get_forecast(
     )
 
 
-@router.get("/retention/halts", summary="What stands in the way", responses=documented(*_NO_TOKEN))
+@router.get("/retention/halts", summary="What stands in the way", responses=documented(*WITH_TOKEN))
 async def get_halts(
     opened: Opened, _principal: Annotated[Principal, Depends(Granted(OPERATE))]
 ) -> bodies.HaltList:
@@ -277,7 +263,7 @@ async def get_halts(
 @router.post(
     "/retention/halts/{halt_id}/release",
     summary="Release the erasing",
-    responses=documented(*_NO_TOKEN, *_BODY, errors.HaltNotFound, errors.AnotherPersonNeeded),
+    responses=documented(*WITH_TOKEN, *WITH_JSON, errors.HaltNotFound, errors.AnotherPersonNeeded),
 )
 async def post_halt_release(
     halt_id: UUID,

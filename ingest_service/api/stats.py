@@ -1,7 +1,7 @@
 """Counts of clips: by borough, day, category and state."""
 
 from datetime import date
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,7 +10,7 @@ from ingest_service import errors
 from ingest_service.actions.count_clips import count_clips
 from ingest_service.api.clips import NOT_MODIFIED, Text, answer_conditionally
 from ingest_service.api.deps import Granted, Opened
-from ingest_service.api.problems import documented
+from ingest_service.api.problems import WITH_TOKEN, documented
 from ingest_service.domain.clip_status import EVIDENTIAL_STATES, STATES
 from ingest_service.domain.principal import CLIPS_READ, Principal
 from ingest_service.ledger.counts import Counted, CountFilter
@@ -18,8 +18,6 @@ from schemas.announcement import ClipState, EvidentialState
 from schemas.stats import ClipCount, ClipCounts, CountGroup
 
 router = APIRouter(prefix="/v1", tags=["clips"])
-
-_NO_TOKEN: Final = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
 
 
 class StatsQuery(BaseModel):
@@ -49,7 +47,7 @@ class StatsQuery(BaseModel):
     response_model=ClipCounts,
     responses={
         **NOT_MODIFIED,
-        **documented(*_NO_TOKEN, errors.InvalidRequest, errors.LedgerUnavailable),
+        **documented(*WITH_TOKEN, errors.InvalidRequest),
     },
 )
 async def get_stats(

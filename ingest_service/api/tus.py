@@ -18,7 +18,7 @@ from ingest_service.actions.take_upload import settle_upload
 from ingest_service.api import ietf
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.headers import parse_integer
-from ingest_service.api.problems import documented
+from ingest_service.api.problems import WITH_TOKEN, documented
 from ingest_service.api.receiving import (
     Sent,
     announces_trailer,
@@ -70,9 +70,8 @@ DEFER_LENGTH: Final = "Upload-Defer-Length"
 UPLOAD_COMPLETE: Final = "Upload-Complete"
 
 Station = Annotated[Principal, Depends(Granted(UPLOAD))]
-_NO_TOKEN = (errors.Unauthorized, errors.TokenExpired, errors.KeyRevoked, errors.Forbidden)
 _BUSY = (errors.VaultUnavailable, errors.LedgerUnavailable, errors.ShuttingDown, errors.VaultFull)
-_COMMON = (*_NO_TOKEN, errors.UnsupportedProtocolVersion, errors.InvalidHeader, *_BUSY)
+_COMMON = (*WITH_TOKEN, errors.UnsupportedProtocolVersion, errors.InvalidHeader, *_BUSY)
 _OLD_DRAFTS: Final[dict[int | str, dict[str, Any]]] = {
     201: {"description": "Stored, and more is to come (IETF drafts up to -03)"}
 }
