@@ -208,7 +208,7 @@ async def test_only_an_open_disclosure_to_the_subject_answers_it(served, dora, c
     "answer",
     [
         {"outcome": "disclosed"},
-        {"outcome": "refused", "disclosure_id": str(uuid4())},
+        {"outcome": "refused", "disclosure_id": "00000000-0000-4000-8000-000000000000"},
         {"outcome": "lost"},
     ],
     ids=repr,
