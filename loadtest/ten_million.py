@@ -117,13 +117,18 @@ _SEARCH: Final = """
       FROM clips
      WHERE state NOT IN ('receiving', 'finishing', 'sealed');
     INSERT INTO clip_search (
-        clip_id, announced_at, recorded_at, erase_due_at, size_bytes, status, is_settled, borough,
-        station_id, category, cell_id, device_serial, officer_id, incident_id, crime_ref,
-        exhibit_ref, tags)
-    SELECT clip_id, announced_at, COALESCE(started_at_corrected, started_at), erase_due_at,
-           size_bytes, clip_status(state, evidential_state, is_held), true,
+        clip_id, announced_at, recorded_at, recorded_raw_at, erase_due_at, size_bytes, status,
+        is_settled, borough, station_id, category, cell_id, device_serial, officer_id,
+        incident_id, crime_ref, exhibit_ref, tags, media_flags)
+    SELECT clip_id, announced_at, COALESCE(started_at_corrected, started_at), started_at,
+           erase_due_at, size_bytes, clip_status(state, evidential_state, is_held), true,
            clips.borough, station_id, COALESCE(clips.category, ''), cell_id, device_serial,
-           officer_id, incident_id, crime_ref, exhibit_ref, tags
+           officer_id, incident_id, crime_ref, exhibit_ref, tags,
+           -- As probes have found them: cameras whose power failed, and the odd text file.
+           CASE abs(hashtext(clip_id::text)) % 10000 WHEN 0 THEN ARRAY['not_a_video']
+                WHEN 1 THEN ARRAY['unplayable']
+                ELSE CASE WHEN abs(hashtext(clip_id::text)) % 100 = 7
+                          THEN ARRAY['truncated', 'duration_differs_from_announced'] END END
       FROM clips
       JOIN clip_cells
         ON clip_cells.borough = clips.borough
@@ -142,8 +147,13 @@ _UPLOADS: Final = """
               FROM clips ORDER BY clip_id DESC LIMIT $1) AS newest
 """
 _BESIDE: Final = """
-    INSERT INTO clip_tags (tag, clip_id)
-    SELECT unnest(tags), clip_id FROM clip_search WHERE tags IS NOT NULL;
+    INSERT INTO clip_labels (
+        label, clip_id, status, cell_id, borough, category, station_id, recorded_at,
+        recorded_raw_at, erase_due_at)
+    SELECT unnest(name_labels(tags, media_flags)), clip_id, status, cell_id, borough, category,
+           station_id, recorded_at, recorded_raw_at, erase_due_at
+      FROM clip_search
+     WHERE tags IS NOT NULL OR media_flags IS NOT NULL;
     INSERT INTO clip_counts (day, borough, category, status, clip_count, total_bytes)
     SELECT (announced_at AT TIME ZONE 'UTC')::date, borough, category, status, count(*),
            sum(size_bytes)
@@ -155,7 +165,7 @@ _INDEXES: Final = """
     SELECT indexname, indexdef
       FROM pg_indexes
      WHERE schemaname = 'public'
-       AND tablename IN ('clips', 'clip_search')
+       AND tablename IN ('clips', 'clip_search', 'clip_labels')
        AND indexname NOT LIKE '%_pkey'
 """
 
@@ -192,7 +202,7 @@ async def fill(dsn: str, clips: int) -> None:
         "clip_search",
         "clip_cells",
         "clip_counts",
-        "clip_tags",
+        "clip_labels",
         "stations",
         "uploads",
     ):

@@ -59,6 +59,10 @@ DECLARE
     now_settled boolean := NEW.state NOT IN ('receiving', 'finishing', 'sealed');
     was_settled boolean := false;
     is_moved    boolean;
+    flags       text[];
+    labels      text[];
+    new_cell    integer;
+    recorded    timestamptz;
 BEGIN
     IF NOT now_settled
        AND (TG_OP = 'INSERT' OR OLD.state IN ('receiving', 'finishing', 'sealed')) THEN
@@ -78,28 +82,48 @@ BEGIN
         old_status := clip_status(OLD.state, OLD.evidential_state, OLD.is_held);
         was_settled := old_status >= 24;
         IF was_settled THEN
-            DELETE FROM clip_tags WHERE clip_id = OLD.clip_id AND tag = ANY (OLD.tags);
+            SELECT media_flags INTO flags FROM clip_search WHERE clip_id = OLD.clip_id;
+            labels := name_labels(OLD.tags, flags);
+            IF labels IS NOT NULL THEN
+                DELETE FROM clip_labels WHERE clip_id = OLD.clip_id AND label = ANY (labels);
+            END IF;
         END IF;
     END IF;
     IF now_settled THEN
+        IF NOT was_settled THEN
+            -- A clip that is restored or rebuilt; of most there is nothing yet.
+            SELECT NULLIF(media_facts.flags, '{}') INTO flags
+              FROM media_facts WHERE clip_id = NEW.clip_id ORDER BY probe_no DESC LIMIT 1;
+        END IF;
+        new_cell := find_cell(NEW.borough, COALESCE(NEW.category, ''), new_status);
+        recorded := COALESCE(NEW.started_at_corrected, NEW.started_at);
         INSERT INTO clip_search AS kept (
-            clip_id, announced_at, recorded_at, erase_due_at, size_bytes, status, is_settled,
-            borough, station_id, category, cell_id, device_serial, officer_id, incident_id,
-            crime_ref, exhibit_ref, tags)
-        VALUES (NEW.clip_id, NEW.announced_at, COALESCE(NEW.started_at_corrected, NEW.started_at),
-                NEW.erase_due_at, NEW.size_bytes, new_status, true, NEW.borough, NEW.station_id,
-                COALESCE(NEW.category, ''),
-                find_cell(NEW.borough, COALESCE(NEW.category, ''), new_status), NEW.device_serial,
-                NEW.officer_id, NEW.incident_id, NEW.crime_ref, NEW.exhibit_ref, NEW.tags)
+            clip_id, announced_at, recorded_at, recorded_raw_at, erase_due_at, size_bytes, status,
+            is_settled, borough, station_id, category, cell_id, device_serial, officer_id,
+            incident_id, crime_ref, exhibit_ref, tags, media_flags)
+        VALUES (NEW.clip_id, NEW.announced_at, recorded, NEW.started_at, NEW.erase_due_at,
+                NEW.size_bytes, new_status, true, NEW.borough, NEW.station_id,
+                COALESCE(NEW.category, ''), new_cell, NEW.device_serial, NEW.officer_id,
+                NEW.incident_id, NEW.crime_ref, NEW.exhibit_ref, NEW.tags, flags)
         ON CONFLICT ON CONSTRAINT clip_search_pkey DO UPDATE
-           SET recorded_at = EXCLUDED.recorded_at, erase_due_at = EXCLUDED.erase_due_at,
-               size_bytes = EXCLUDED.size_bytes, status = EXCLUDED.status, is_settled = true,
-               category = EXCLUDED.category, cell_id = EXCLUDED.cell_id,
-               officer_id = EXCLUDED.officer_id, incident_id = EXCLUDED.incident_id,
-               crime_ref = EXCLUDED.crime_ref, exhibit_ref = EXCLUDED.exhibit_ref,
-               tags = EXCLUDED.tags;
-        INSERT INTO clip_tags (tag, clip_id) SELECT unnest(NEW.tags), NEW.clip_id
-            ON CONFLICT DO NOTHING;
+           SET recorded_at = EXCLUDED.recorded_at, recorded_raw_at = EXCLUDED.recorded_raw_at,
+               erase_due_at = EXCLUDED.erase_due_at, size_bytes = EXCLUDED.size_bytes,
+               status = EXCLUDED.status, is_settled = true, category = EXCLUDED.category,
+               cell_id = EXCLUDED.cell_id, officer_id = EXCLUDED.officer_id,
+               incident_id = EXCLUDED.incident_id, crime_ref = EXCLUDED.crime_ref,
+               exhibit_ref = EXCLUDED.exhibit_ref, tags = EXCLUDED.tags,
+               media_flags = EXCLUDED.media_flags;
+        labels := name_labels(NEW.tags, flags);
+        IF labels IS NOT NULL THEN
+            INSERT INTO clip_labels (
+                label, clip_id, status, cell_id, borough, category, station_id, recorded_at,
+                recorded_raw_at, erase_due_at)
+            SELECT label, NEW.clip_id, new_status, new_cell, NEW.borough,
+                   COALESCE(NEW.category, ''), NEW.station_id, recorded, NEW.started_at,
+                   NEW.erase_due_at
+              FROM unnest(labels) AS label
+                ON CONFLICT DO NOTHING;
+        END IF;
     ELSE
         UPDATE clip_search SET is_settled = false WHERE clip_id = NEW.clip_id;
     END IF;
@@ -117,6 +141,42 @@ BEGIN
                 COALESCE(NEW.category, ''), new_status, 1, COALESCE(NEW.size_bytes, 0));
     END IF;
     RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION public.index_media() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    shown     clip_search;
+    new_flags text[] := NULLIF(NEW.flags, '{}');
+BEGIN
+    SELECT * INTO shown FROM clip_search WHERE clip_id = NEW.clip_id AND is_settled FOR UPDATE;
+    IF NOT FOUND OR shown.media_flags IS NOT DISTINCT FROM new_flags THEN
+        RETURN NULL;
+    END IF;
+    UPDATE clip_search SET media_flags = new_flags WHERE clip_id = NEW.clip_id;
+    DELETE FROM clip_labels
+     WHERE clip_id = NEW.clip_id AND label = ANY (name_labels(NULL, shown.media_flags));
+    INSERT INTO clip_labels (
+        label, clip_id, status, cell_id, borough, category, station_id, recorded_at,
+        recorded_raw_at, erase_due_at)
+    SELECT label, shown.clip_id, shown.status, shown.cell_id, shown.borough, shown.category,
+           shown.station_id, shown.recorded_at, shown.recorded_raw_at, shown.erase_due_at
+      FROM unnest(name_labels(NULL, new_flags)) AS label;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION public.name_labels(tags text[], media_flags text[]) RETURNS text[]
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+BEGIN
+    IF COALESCE(cardinality(tags), 0) + COALESCE(cardinality(media_flags), 0) = 0 THEN
+        RETURN NULL;
+    END IF;
+    RETURN ARRAY(SELECT 'tag:' || tag FROM unnest(tags) AS tag
+                  UNION SELECT 'media:' || flag FROM unnest(media_flags) AS flag);
 END
 $$;
 
@@ -293,10 +353,24 @@ CREATE TABLE public.clip_counts (
     total_bytes bigint NOT NULL
 );
 
+CREATE TABLE public.clip_labels (
+    label text NOT NULL,
+    clip_id uuid NOT NULL,
+    status smallint NOT NULL,
+    cell_id integer NOT NULL,
+    borough text NOT NULL,
+    category text NOT NULL,
+    station_id text NOT NULL,
+    recorded_at timestamp with time zone,
+    recorded_raw_at timestamp with time zone,
+    erase_due_at timestamp with time zone
+);
+
 CREATE TABLE public.clip_search (
     clip_id uuid NOT NULL,
     announced_at timestamp with time zone NOT NULL,
     recorded_at timestamp with time zone,
+    recorded_raw_at timestamp with time zone,
     erase_due_at timestamp with time zone,
     size_bytes bigint,
     status smallint NOT NULL,
@@ -310,14 +384,10 @@ CREATE TABLE public.clip_search (
     incident_id text,
     crime_ref text,
     exhibit_ref text,
-    tags text[]
+    tags text[],
+    media_flags text[]
 )
 WITH (fillfactor='90');
-
-CREATE TABLE public.clip_tags (
-    tag text NOT NULL,
-    clip_id uuid NOT NULL
-);
 
 CREATE TABLE public.clips (
     clip_id uuid NOT NULL,
@@ -436,7 +506,9 @@ CREATE VIEW public.coming_clips AS
     clip.incident_id,
     clip.crime_ref,
     clip.exhibit_ref,
-    clip.tags
+    clip.tags,
+    clip.recorded_raw_at,
+    clip.media_flags
    FROM (( SELECT uploads.clip_id
            FROM public.uploads
           WHERE ((uploads.state = 'open'::text) AND (uploads.clip_id IS NOT NULL))
@@ -463,7 +535,9 @@ CREATE VIEW public.coming_clips AS
             clips.incident_id,
             clips.crime_ref,
             clips.exhibit_ref,
-            clips.tags
+            clips.tags,
+            clips.started_at AS recorded_raw_at,
+            NULL::text[] AS media_flags
            FROM public.clips
           WHERE (clips.clip_id = coming.clip_id)
          LIMIT 1) clip)
@@ -967,11 +1041,11 @@ ALTER TABLE ONLY public.clip_count_changes
 ALTER TABLE ONLY public.clip_counts
     ADD CONSTRAINT clip_counts_pkey PRIMARY KEY (day, borough, category, status);
 
+ALTER TABLE ONLY public.clip_labels
+    ADD CONSTRAINT clip_labels_pkey PRIMARY KEY (label, clip_id);
+
 ALTER TABLE ONLY public.clip_search
     ADD CONSTRAINT clip_search_pkey PRIMARY KEY (clip_id);
-
-ALTER TABLE ONLY public.clip_tags
-    ADD CONSTRAINT clip_tags_pkey PRIMARY KEY (tag, clip_id);
 
 ALTER TABLE ONLY public.clips
     ADD CONSTRAINT clips_pkey PRIMARY KEY (clip_id);
@@ -1123,9 +1197,43 @@ CREATE INDEX access_requests_open_idx ON public.access_requests USING btree (due
 
 CREATE UNIQUE INDEX assertions_batch_key ON public.assertions USING btree (asserted_by_id, batch_key, batch_item, clip_id, field) WHERE (batch_key IS NOT NULL);
 
+CREATE INDEX clip_labels_borough_idx ON public.clip_labels USING btree (label, borough, status, clip_id);
+
+CREATE INDEX clip_labels_borough_recorded_idx ON public.clip_labels USING btree (label, borough, status, recorded_at, clip_id);
+
+CREATE INDEX clip_labels_category_idx ON public.clip_labels USING btree (label, category, status, clip_id);
+
+CREATE INDEX clip_labels_category_recorded_idx ON public.clip_labels USING btree (label, category, status, recorded_at, clip_id);
+
+CREATE INDEX clip_labels_cell_idx ON public.clip_labels USING btree (label, cell_id, clip_id);
+
+CREATE INDEX clip_labels_cell_recorded_idx ON public.clip_labels USING btree (label, cell_id, recorded_at, clip_id);
+
+CREATE INDEX clip_labels_station_idx ON public.clip_labels USING btree (label, station_id, status, clip_id);
+
+CREATE INDEX clip_labels_station_recorded_idx ON public.clip_labels USING btree (label, station_id, status, recorded_at, clip_id);
+
+CREATE INDEX clip_labels_status_due_idx ON public.clip_labels USING btree (label, status, erase_due_at, clip_id) WHERE (erase_due_at IS NOT NULL);
+
+CREATE INDEX clip_labels_status_idx ON public.clip_labels USING btree (label, status, clip_id);
+
+CREATE INDEX clip_labels_status_raw_idx ON public.clip_labels USING btree (label, status, recorded_raw_at, clip_id);
+
+CREATE INDEX clip_labels_status_recorded_idx ON public.clip_labels USING btree (label, status, recorded_at, clip_id);
+
+CREATE INDEX clip_search_borough_status_idx ON public.clip_search USING btree (borough, status, clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_borough_status_recorded_idx ON public.clip_search USING btree (borough, status, recorded_at, clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_category_status_idx ON public.clip_search USING btree (category, status, clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_category_status_recorded_idx ON public.clip_search USING btree (category, status, recorded_at, clip_id) WHERE is_settled;
+
 CREATE INDEX clip_search_cell_due_idx ON public.clip_search USING btree (cell_id, erase_due_at, clip_id) WHERE (is_settled AND (erase_due_at IS NOT NULL));
 
 CREATE INDEX clip_search_cell_idx ON public.clip_search USING btree (cell_id, clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_cell_raw_idx ON public.clip_search USING btree (cell_id, recorded_raw_at, clip_id) WHERE is_settled;
 
 CREATE INDEX clip_search_cell_recorded_idx ON public.clip_search USING btree (cell_id, recorded_at, clip_id) WHERE is_settled;
 
@@ -1145,11 +1253,19 @@ CREATE INDEX clip_search_station_due_idx ON public.clip_search USING btree (stat
 
 CREATE INDEX clip_search_station_idx ON public.clip_search USING btree (station_id, cell_id, clip_id) WHERE is_settled;
 
+CREATE INDEX clip_search_station_raw_idx ON public.clip_search USING btree (station_id, cell_id, recorded_raw_at, clip_id) WHERE is_settled;
+
 CREATE INDEX clip_search_station_recorded_idx ON public.clip_search USING btree (station_id, cell_id, recorded_at, clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_station_status_idx ON public.clip_search USING btree (station_id, status, clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_station_status_recorded_idx ON public.clip_search USING btree (station_id, status, recorded_at, clip_id) WHERE is_settled;
 
 CREATE INDEX clip_search_status_due_idx ON public.clip_search USING btree (status, erase_due_at, clip_id) WHERE (is_settled AND (erase_due_at IS NOT NULL));
 
 CREATE INDEX clip_search_status_idx ON public.clip_search USING btree (status, clip_id) WHERE is_settled;
+
+CREATE INDEX clip_search_status_raw_idx ON public.clip_search USING btree (status, recorded_raw_at, clip_id) WHERE is_settled;
 
 CREATE INDEX clip_search_status_recorded_idx ON public.clip_search USING btree (status, recorded_at, clip_id) WHERE is_settled;
 
@@ -1301,6 +1417,8 @@ CREATE TRIGGER log_timestamps_no_truncate BEFORE TRUNCATE ON public.log_timestam
 
 CREATE TRIGGER media_facts_append_only BEFORE DELETE OR UPDATE ON public.media_facts FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
+CREATE TRIGGER media_facts_indexed AFTER INSERT ON public.media_facts FOR EACH ROW EXECUTE FUNCTION public.index_media();
+
 CREATE TRIGGER retention_approvals_append_only BEFORE DELETE OR UPDATE ON public.retention_approvals FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER retention_policies_append_only BEFORE DELETE OR UPDATE ON public.retention_policies FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
@@ -1424,9 +1542,9 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.clip_count_changes TO ingest_s
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.clip_counts TO ingest_service;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE public.clip_search TO ingest_service;
+GRANT SELECT,INSERT,DELETE ON TABLE public.clip_labels TO ingest_service;
 
-GRANT SELECT,INSERT,DELETE ON TABLE public.clip_tags TO ingest_service;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.clip_search TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.clips TO ingest_service;
 

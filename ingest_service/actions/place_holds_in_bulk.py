@@ -144,12 +144,13 @@ async def _check_preview(
             reason = "the dry run is older than an hour"
             raise PreviewOutdated(reason)
         clip_count, _ = await holds.count_matching(connection, limited, preview.made_at)
-        everything = ClipFilter(boroughs=limited.boroughs)
-        total, _ = await holds.count_matching(connection, everything, preview.made_at)
+        is_unlimited = limited == ClipFilter(boroughs=limited.boroughs) or (
+            clip_count > 1 and await holds.is_everything(connection, limited, preview.made_at)
+        )
     if clip_count != preview.clip_count:
         reason = f"{preview.clip_count} clips matched then, {clip_count} of them match now"
         raise PreviewOutdated(reason)
-    if (limited == everything or clip_count == total > 1) and confirm_count != clip_count:
+    if is_unlimited and confirm_count != clip_count:
         raise HoldTooWide(clip_count)
     return preview
 

@@ -40,7 +40,7 @@ from ingest_service.ledger.search import Search
 from ingest_service.resources import Resources
 from schemas import clip as bodies
 from schemas.announcement import ClipState, EvidentialState, Moment
-from schemas.media import MediaFacts
+from schemas.media import MediaFacts, MediaFlag
 
 router = APIRouter(prefix="/v1", tags=["clips"])
 
@@ -75,10 +75,19 @@ class ClipFilters(BaseModel):
     incident: Text | None = None
     exhibit_ref: Text | None = None
     tag: Text | None = Field(default=None, description="One of the clip's tags.")
+    media_flag: MediaFlag | None = Field(
+        default=None, description="What the latest look into the footage has found odd."
+    )
     recorded_after: Moment | None = Field(
-        default=None, description="Start of the recording, corrected by the measured clock offset."
+        default=None, description="Start of the recording, by the clock that `clock` names."
     )
     recorded_before: Moment | None = None
+    clock: Literal["raw", "corrected"] | None = Field(
+        default=None,
+        description="Which start is meant by `recorded_*`, and what the list goes by: 'raw' as the "
+        "camera's clock said, 'corrected' (if neither is named) moved by the offset that was "
+        "measured or asserted, or raw where none is known.",
+    )
     received_after: Moment | None = Field(default=None, description="Announcement time.")
     received_before: Moment | None = None
     held: bool | None = None
@@ -91,6 +100,9 @@ class ClipFilters(BaseModel):
             if after is not None and before is not None and after >= before:
                 message = f"{name}_after must be before {name}_before"
                 raise ValueError(message)
+        if self.clock is not None and self.recorded_after is None and self.recorded_before is None:
+            message = "clock says how recorded_after and recorded_before are meant: give one"
+            raise ValueError(message)
         return self
 
     def search(self) -> Search:

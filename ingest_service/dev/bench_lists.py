@@ -81,11 +81,16 @@ def make_cases(now: datetime, somebody: "Somebody") -> Iterator[Case]:
         "exhibit": Search(exhibit_ref=somebody.exhibit_ref),
         "tag, common": Search(tag="tag-0"),
         "tag, rare": Search(tag="tag-39"),
+        "media flag, common": Search(media_flag="truncated"),
+        "media flag, rare": Search(media_flag="not_a_video"),
         "held": Search(held=True),
         "recorded on a day": Search(
             recorded_after=now - 200 * day, recorded_before=now - 199 * day
         ),
         "recorded before a day": Search(recorded_before=now - 300 * day),
+        "recorded on a day by the camera's clock": Search(
+            recorded_after=now - 200 * day, recorded_before=now - 199 * day, clock="raw"
+        ),
         "recorded by an unset clock": Search(recorded_before=datetime(2001, 1, 1, tzinfo=UTC)),
         "received in an hour": Search(
             received_after=now - 100 * day, received_before=now - 100 * day + day / 24
@@ -141,6 +146,41 @@ def make_cases(now: datetime, somebody: "Somebody") -> Iterator[Case]:
         ),
         "tag, borough, evidential": Search(
             tag="tag-3", borough="Borough 00", evidential_state="evidential"
+        ),
+        "tag, recorded in a month": Search(
+            tag="tag-0", recorded_after=now - 130 * day, recorded_before=now - 100 * day
+        ),
+        "tag, rare category": Search(tag="tag-0", category="firearms"),
+        "tag, small borough": Search(tag="tag-0", borough="Borough 28"),
+        "tag, small borough, common category": Search(
+            tag="tag-0", borough="Borough 28", category="patrol"
+        ),
+        "tag, site": Search(tag="tag-0", site=somebody.site),
+        "tag, quarantined": Search(tag="tag-0", state="quarantined"),
+        "media flag, category, held": Search(media_flag="truncated", category="arrest", held=True),
+        "media flag, due in a week": Search(media_flag="truncated", erase_due_before=now + 7 * day),
+        "category, due in a week": Search(category="patrol", erase_due_before=now + 7 * day),
+        "category, recorded before a day": Search(
+            category="patrol", recorded_before=now - 300 * day
+        ),
+        "category, recorded on a day by the camera's clock": Search(
+            category="patrol",
+            recorded_after=now - 200 * day,
+            recorded_before=now - 199 * day,
+            clock="raw",
+        ),
+        "site, recorded on a day by the camera's clock": Search(
+            site=somebody.site,
+            recorded_after=now - 200 * day,
+            recorded_before=now - 199 * day,
+            clock="raw",
+        ),
+        "three boroughs of a token, recorded before a day": Search(
+            boroughs=["Borough 00", "Borough 05", "Borough 28"],
+            recorded_before=now - 300 * day,
+        ),
+        "category, twenty boroughs of a token": Search(
+            category="firearms", boroughs=[f"Borough {n:02}" for n in range(12, 32)]
         ),
         "category, received in a day, unclassified": Search(
             category="stop_and_search",

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from ingest_service.domain.clip_status import list_statuses, number_status
 from ingest_service.domain.holds import Hold
 from ingest_service.ledger.connection import Connection
 from ingest_service.ledger.queries import ClipFilter
@@ -253,29 +254,51 @@ async def move_preview(
     return row is not None
 
 
-# Every member of ClipFilter; a test compares the two.
+# Every member of ClipFilter; a test compares the two. Read where lists of clips are found, not
+# in the clips themselves: $2 are numbers of settled clips, $3 of those that come in.
 COUNT_MATCHING: Final = """
     SELECT count(*) AS clip_count, COALESCE(sum(size_bytes), 0)::bigint AS total_bytes
-      FROM clips
-     WHERE announced_at <= $1
-       AND state <> 'erased'
-       AND ($2::text IS NULL OR device_serial = $2)
-       AND ($3::text IS NULL OR officer_id = $3)
-       AND ($4::text IS NULL OR station_id = $4)
-       AND ($5::text IS NULL OR site_id = $5)
-       AND ($6::text IS NULL OR borough = $6)
-       AND ($7::text IS NULL OR category = $7)
-       AND ($8::text IS NULL OR evidential_state = $8)
-       AND ($9::text IS NULL OR state = $9)
-       AND ($10::text IS NULL OR crime_ref = $10)
-       AND ($11::text IS NULL OR incident_id = $11)
-       AND ($12::timestamptz IS NULL OR COALESCE(started_at_corrected, started_at) >= $12)
-       AND ($13::timestamptz IS NULL OR COALESCE(started_at_corrected, started_at) < $13)
-       AND ($14::timestamptz IS NULL OR announced_at >= $14)
-       AND ($15::timestamptz IS NULL OR announced_at < $15)
-       AND ($16::boolean IS NULL OR is_held = $16)
-       AND ($17::timestamptz IS NULL OR erase_due_at < $17)
-       AND ($18::text[] IS NULL OR borough = ANY ($18))
+      FROM (
+        SELECT size_bytes
+          FROM clip_search
+         WHERE is_settled
+           AND status = ANY ($2::smallint[])
+           AND announced_at <= $1
+           AND ($4::text IS NULL OR device_serial = $4)
+           AND ($5::text IS NULL OR officer_id = $5)
+           AND ($6::text IS NULL OR station_id = $6)
+           AND ($7::text IS NULL OR station_id IN (
+                SELECT stations.station_id FROM stations WHERE stations.site_id = $7))
+           AND ($8::text IS NULL OR borough = $8)
+           AND ($9::text IS NULL OR category = $9)
+           AND ($10::text IS NULL OR crime_ref = $10)
+           AND ($11::text IS NULL OR incident_id = $11)
+           AND ($12::timestamptz IS NULL OR recorded_at >= $12)
+           AND ($13::timestamptz IS NULL OR recorded_at < $13)
+           AND ($14::timestamptz IS NULL OR announced_at >= $14)
+           AND ($15::timestamptz IS NULL OR announced_at < $15)
+           AND ($16::timestamptz IS NULL OR erase_due_at < $16)
+           AND ($17::text[] IS NULL OR borough = ANY ($17))
+     UNION ALL
+        SELECT size_bytes
+          FROM coming_clips
+         WHERE status = ANY ($3::smallint[])
+           AND announced_at <= $1
+           AND ($4::text IS NULL OR device_serial = $4)
+           AND ($5::text IS NULL OR officer_id = $5)
+           AND ($6::text IS NULL OR station_id = $6)
+           AND ($7::text IS NULL OR station_id IN (
+                SELECT stations.station_id FROM stations WHERE stations.site_id = $7))
+           AND ($8::text IS NULL OR borough = $8)
+           AND ($9::text IS NULL OR category = $9)
+           AND ($10::text IS NULL OR crime_ref = $10)
+           AND ($11::text IS NULL OR incident_id = $11)
+           AND ($12::timestamptz IS NULL OR recorded_at >= $12)
+           AND ($13::timestamptz IS NULL OR recorded_at < $13)
+           AND ($14::timestamptz IS NULL OR announced_at >= $14)
+           AND ($15::timestamptz IS NULL OR announced_at < $15)
+           AND ($16::timestamptz IS NULL OR erase_due_at < $16)
+           AND ($17::text[] IS NULL OR borough = ANY ($17))) AS matching
 """
 
 
@@ -283,35 +306,121 @@ async def count_matching(
     connection: Connection, asked: ClipFilter, announced_until: datetime
 ) -> tuple[int, int]:
     """Return how many clips that may be held match, and their bytes."""
-    row = await connection.fetchrow(COUNT_MATCHING, announced_until, *_bind(asked))
+    async with connection.transaction(readonly=True):
+        await connection.execute(PLAN_BY_ARGUMENTS)
+        row = await connection.fetchrow(COUNT_MATCHING, *_bind(asked, announced_until))
     return (0, 0) if row is None else (row["clip_count"], row["total_bytes"])
+
+
+# The newest first: of ten million clips one of the first does not match, unless all do.
+FIND_OTHER: Final = """
+    SELECT clip_id
+      FROM (
+       (SELECT clip_id
+          FROM coming_clips
+         WHERE announced_at <= $1
+           AND ($17::text[] IS NULL OR borough = ANY ($17))
+           AND NOT COALESCE(status = ANY ($3::smallint[])
+               AND ($4::text IS NULL OR device_serial = $4)
+               AND ($5::text IS NULL OR officer_id = $5)
+               AND ($6::text IS NULL OR station_id = $6)
+               AND ($7::text IS NULL OR station_id IN (
+                SELECT stations.station_id FROM stations WHERE stations.site_id = $7))
+               AND ($8::text IS NULL OR borough = $8)
+               AND ($9::text IS NULL OR category = $9)
+               AND ($10::text IS NULL OR crime_ref = $10)
+               AND ($11::text IS NULL OR incident_id = $11)
+               AND ($12::timestamptz IS NULL OR recorded_at >= $12)
+               AND ($13::timestamptz IS NULL OR recorded_at < $13)
+               AND ($14::timestamptz IS NULL OR announced_at >= $14)
+               AND ($15::timestamptz IS NULL OR announced_at < $15)
+               AND ($16::timestamptz IS NULL OR erase_due_at < $16), false)
+         LIMIT 1)
+     UNION ALL
+       (SELECT clip_id
+          FROM clip_search
+         WHERE is_settled
+           AND announced_at <= $1
+           AND status < $18::smallint
+           AND ($17::text[] IS NULL OR borough = ANY ($17))
+           AND NOT COALESCE(status = ANY ($2::smallint[])
+               AND ($4::text IS NULL OR device_serial = $4)
+               AND ($5::text IS NULL OR officer_id = $5)
+               AND ($6::text IS NULL OR station_id = $6)
+               AND ($7::text IS NULL OR station_id IN (
+                SELECT stations.station_id FROM stations WHERE stations.site_id = $7))
+               AND ($8::text IS NULL OR borough = $8)
+               AND ($9::text IS NULL OR category = $9)
+               AND ($10::text IS NULL OR crime_ref = $10)
+               AND ($11::text IS NULL OR incident_id = $11)
+               AND ($12::timestamptz IS NULL OR recorded_at >= $12)
+               AND ($13::timestamptz IS NULL OR recorded_at < $13)
+               AND ($14::timestamptz IS NULL OR announced_at >= $14)
+               AND ($15::timestamptz IS NULL OR announced_at < $15)
+               AND ($16::timestamptz IS NULL OR erase_due_at < $16), false)
+      ORDER BY clip_id DESC
+         LIMIT 1)) AS other
+     LIMIT 1
+"""
+
+
+async def is_everything(
+    connection: Connection, asked: ClipFilter, announced_until: datetime
+) -> bool:
+    """Tell whether there is no clip, of those that the asker may see, that does not match."""
+    async with connection.transaction(readonly=True):
+        await connection.execute(PLAN_BY_ARGUMENTS)
+        other = await connection.fetchval(FIND_OTHER, *_bind(asked, announced_until), _ERASED)
+    return other is None
 
 
 LIST_MATCHING: Final = """
     SELECT clip_id
-      FROM clips
-     WHERE announced_at <= $1
-       AND state <> 'erased'
-       AND ($2::text IS NULL OR device_serial = $2)
-       AND ($3::text IS NULL OR officer_id = $3)
-       AND ($4::text IS NULL OR station_id = $4)
-       AND ($5::text IS NULL OR site_id = $5)
-       AND ($6::text IS NULL OR borough = $6)
-       AND ($7::text IS NULL OR category = $7)
-       AND ($8::text IS NULL OR evidential_state = $8)
-       AND ($9::text IS NULL OR state = $9)
-       AND ($10::text IS NULL OR crime_ref = $10)
-       AND ($11::text IS NULL OR incident_id = $11)
-       AND ($12::timestamptz IS NULL OR COALESCE(started_at_corrected, started_at) >= $12)
-       AND ($13::timestamptz IS NULL OR COALESCE(started_at_corrected, started_at) < $13)
-       AND ($14::timestamptz IS NULL OR announced_at >= $14)
-       AND ($15::timestamptz IS NULL OR announced_at < $15)
-       AND ($16::boolean IS NULL OR is_held = $16)
-       AND ($17::timestamptz IS NULL OR erase_due_at < $17)
-       AND ($18::text[] IS NULL OR borough = ANY ($18))
-       AND ($19::uuid IS NULL OR clip_id > $19)
+      FROM (
+        SELECT clip_id
+          FROM clip_search
+         WHERE is_settled
+           AND status = ANY ($2::smallint[])
+           AND ($18::uuid IS NULL OR clip_id > $18)
+           AND announced_at <= $1
+           AND ($4::text IS NULL OR device_serial = $4)
+           AND ($5::text IS NULL OR officer_id = $5)
+           AND ($6::text IS NULL OR station_id = $6)
+           AND ($7::text IS NULL OR station_id IN (
+                SELECT stations.station_id FROM stations WHERE stations.site_id = $7))
+           AND ($8::text IS NULL OR borough = $8)
+           AND ($9::text IS NULL OR category = $9)
+           AND ($10::text IS NULL OR crime_ref = $10)
+           AND ($11::text IS NULL OR incident_id = $11)
+           AND ($12::timestamptz IS NULL OR recorded_at >= $12)
+           AND ($13::timestamptz IS NULL OR recorded_at < $13)
+           AND ($14::timestamptz IS NULL OR announced_at >= $14)
+           AND ($15::timestamptz IS NULL OR announced_at < $15)
+           AND ($16::timestamptz IS NULL OR erase_due_at < $16)
+           AND ($17::text[] IS NULL OR borough = ANY ($17))
+     UNION ALL
+        SELECT clip_id
+          FROM coming_clips
+         WHERE status = ANY ($3::smallint[])
+           AND ($18::uuid IS NULL OR clip_id > $18)
+           AND announced_at <= $1
+           AND ($4::text IS NULL OR device_serial = $4)
+           AND ($5::text IS NULL OR officer_id = $5)
+           AND ($6::text IS NULL OR station_id = $6)
+           AND ($7::text IS NULL OR station_id IN (
+                SELECT stations.station_id FROM stations WHERE stations.site_id = $7))
+           AND ($8::text IS NULL OR borough = $8)
+           AND ($9::text IS NULL OR category = $9)
+           AND ($10::text IS NULL OR crime_ref = $10)
+           AND ($11::text IS NULL OR incident_id = $11)
+           AND ($12::timestamptz IS NULL OR recorded_at >= $12)
+           AND ($13::timestamptz IS NULL OR recorded_at < $13)
+           AND ($14::timestamptz IS NULL OR announced_at >= $14)
+           AND ($15::timestamptz IS NULL OR announced_at < $15)
+           AND ($16::timestamptz IS NULL OR erase_due_at < $16)
+           AND ($17::text[] IS NULL OR borough = ANY ($17))) AS matching
   ORDER BY clip_id
-     LIMIT $20
+     LIMIT $19
 """
 
 
@@ -324,20 +433,40 @@ async def list_matching(
     limit: int,
 ) -> list[UUID]:
     """Return the next clips that match, in order of id."""
-    rows = await connection.fetch(LIST_MATCHING, announced_until, *_bind(asked), after, limit)
+    async with connection.transaction(readonly=True):
+        await connection.execute(PLAN_BY_ARGUMENTS)
+        rows = await connection.fetch(LIST_MATCHING, *_bind(asked, announced_until), after, limit)
     return [row["clip_id"] for row in rows]
 
 
-# In the order of the statements' arguments.
+# In the order of the statements' arguments, after the numbers.
 BOUND: Final = (
-    *("device", "officer", "station", "site", "borough", "category", "evidential_state", "state"),
-    *("crime_ref", "incident", "recorded_after", "recorded_before", "received_after"),
-    *("received_before", "held", "erase_due_before", "boroughs"),
+    *("device", "officer", "station", "site", "borough", "category", "crime_ref", "incident"),
+    *("recorded_after", "recorded_before", "received_after", "received_before"),
+    *("erase_due_before", "boroughs"),
 )
+# These are asked for by number.
+NUMBERED: Final = ("state", "evidential_state", "held")
+# A filter that is not used must not cost an index that another one has.
+PLAN_BY_ARGUMENTS: Final = "SELECT set_config('plan_cache_mode', 'force_custom_plan', true)"
+_ERASED: Final = number_status("erased", "unclassified", is_held=False)
 
 
-def _bind(asked: ClipFilter) -> list[object]:
-    return [getattr(asked, name) for name in BOUND]
+def _bind(asked: ClipFilter, announced_until: datetime) -> list[object]:
+    settled, coming = (
+        [
+            number
+            for number in list_statuses(
+                state=asked.state,
+                evidential_state=asked.evidential_state,
+                is_held=asked.held,
+                is_settled=is_settled,
+            )
+            if number < _ERASED
+        ]
+        for is_settled in (True, False)
+    )
+    return [announced_until, settled, coming, *[getattr(asked, name) for name in BOUND]]
 
 
 COUNT_GROUP: Final = "SELECT count(*) FROM holds WHERE group_id = $1"

@@ -19,10 +19,11 @@ from ingest_service.domain.clip import Clip
 from ingest_service.domain.clip_status import list_statuses
 from ingest_service.ledger.connection import Connection
 
-Order = Literal["announced", "recorded", "due"]
+Order = Literal["announced", "recorded", "raw", "due"]
 Path = Literal[
-    "all", "status", "cell", "station", "device", "officer", "incident", "crime", "exhibit",
-    "tag",
+    "all", "status", "category_status", "borough_status", "cell", "station_status", "station",
+    "device", "officer", "incident", "crime", "exhibit", "label", "label_status", "label_category",
+    "label_borough", "label_cell", "label_station",
 ]  # fmt: skip
 Direction = Literal["forward", "backward"]
 
@@ -30,7 +31,7 @@ _FIRST_TIME: Final = datetime(1, 1, 1, tzinfo=UTC)
 _LAST_TIME: Final = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 FIRST_ID: Final = UUID(int=0)
 LAST_ID: Final = UUID(int=2**128 - 1)
-# More boroughs than this are not cut into cells but read past: they are most of the force.
+# More boroughs than this are not cut into streams but read past: they are most of the force.
 _BOROUGHS_MAX: Final = 8
 _UUID_TIME_MAX_MS: Final = 2**48 - 1
 
@@ -39,8 +40,10 @@ _UUID_TIME_MAX_MS: Final = 2**48 - 1
 class Search:
     """Which clips are asked for; None = any. Times are aware; `before` is exclusive.
 
-    boroughs  those the asker may see; None = every one
-    stations  of the asked site; None = any site
+    media_flag  one of those that the latest look into the footage has set
+    clock       by which the time of recording is meant; None = corrected
+    boroughs    those the asker may see; None = every one
+    stations    of the asked site; None = any site
     """
 
     device: str | None = None
@@ -55,8 +58,10 @@ class Search:
     incident: str | None = None
     exhibit_ref: str | None = None
     tag: str | None = None
+    media_flag: str | None = None
     recorded_after: datetime | None = None
     recorded_before: datetime | None = None
+    clock: str | None = None
     received_after: datetime | None = None
     received_before: datetime | None = None
     held: bool | None = None
@@ -68,7 +73,7 @@ class Search:
     def order(self) -> Order:
         """By what the list goes: newest announcement first, unless another time is asked for."""
         if self.recorded_after is not None or self.recorded_before is not None:
-            return "recorded"
+            return "raw" if self.clock == "raw" else "recorded"
         return "announced" if self.erase_due_before is None else "due"
 
 
@@ -110,6 +115,7 @@ _ASKED: Final[dict[str, str]] = {
     "incident_id": "($13::text IS NULL OR s.incident_id = $13)",
     "exhibit_ref": "($14::text IS NULL OR s.exhibit_ref = $14)",
     "tag": "($15::text IS NULL OR s.tags @> ARRAY[$15])",
+    "media_flag": "($25::text IS NULL OR s.media_flags @> ARRAY[$25])",
     "recorded_at": "($16::timestamptz IS NULL OR s.recorded_at >= $16)\n"
     "               AND ($17::timestamptz IS NULL OR s.recorded_at < $17)",
     "announced_at": "($18::timestamptz IS NULL OR s.announced_at >= $18)\n"
@@ -120,7 +126,10 @@ _ASKED: Final[dict[str, str]] = {
 _ASKED_COMING: Final = {
     **_ASKED,
     "status": "s.status = ANY ($23::smallint[])",
-    "bounds": "$1::timestamptz IS NOT NULL AND $3::timestamptz IS NOT NULL",
+    # Arguments that a list may not need are named once, so that Postgres knows what they are.
+    "bounds": "$1::timestamptz IS NOT NULL AND $3::timestamptz IS NOT NULL\n"
+    "               AND ($24::text IS NULL OR $24 <> '')\n"
+    "               AND COALESCE($16, $17, $1) IS NOT NULL",
 }
 
 _AND: Final = "\n               AND "
@@ -148,7 +157,7 @@ _SHAPE: Final[str] = """
     ), deep AS MATERIALIZED (
         {deep}
     ), coming AS MATERIALIZED (
-        SELECT {place} AS place, s.clip_id
+        SELECT {place_coming} AS place, s.clip_id
           FROM coming_clips AS s
          WHERE cardinality($23::smallint[]) > 0
            AND ({order}) > ({start})
@@ -192,10 +201,29 @@ _SHAPE: Final[str] = """
 """
 
 # Which end of the index comes first: the newest announcement, but the soonest erasure.
-_IS_DESCENDING: Final[dict[Order, bool]] = {"announced": True, "recorded": True, "due": False}
-_KEYS: Final[dict[Order, str]] = {"announced": "", "recorded": "recorded_at", "due": "erase_due_at"}
+_IS_DESCENDING: Final[dict[Order, bool]] = {
+    "announced": True,
+    "recorded": True,
+    "raw": True,
+    "due": False,
+}
+_KEYS: Final[dict[Order, str]] = {
+    "announced": "",
+    "recorded": "recorded_at",
+    "raw": "recorded_raw_at",
+    "due": "erase_due_at",
+}
 _ONE_CELL: Final[str] = "SELECT 1"
 _STATUS_CELLS: Final[str] = "SELECT unnest($11::smallint[]) AS status"
+_CATEGORY_CELLS: Final[str] = (
+    "SELECT $10::text AS category, status FROM unnest($11::smallint[]) AS status"
+)
+_BOROUGH_STATUS_CELLS: Final[str] = """SELECT borough, status
+          FROM unnest($9::text[]) AS borough, unnest($11::smallint[]) AS status"""
+_STATION_STATUS_CELLS: Final[str] = """SELECT stations.station_id, status
+          FROM stations, unnest($11::smallint[]) AS status
+         WHERE stations.station_id = ANY ($8::text[])
+           AND ($9::text[] IS NULL OR stations.borough = ANY ($9))"""
 _BOROUGH_CELLS: Final[str] = """SELECT cell_id
           FROM clip_cells
          WHERE ($9::text[] IS NULL OR borough = ANY ($9))
@@ -213,30 +241,55 @@ _STATION_CELLS: Final[str] = """SELECT stations.station_id, clip_cells.cell_id
 class _Way:
     """How one path reads: the cells, and by column of its index before the order's what it is.
 
-    joined   what stands beside `clip_search`
+    joined   what stands beside `clip_search`, with the order's columns
+    orders   those that it has an index for, or so few clips that they are sorted
     """
 
     cells: str
     columns: tuple[tuple[str, str], ...]
     joined: str = ""
+    orders: tuple[Order, ...] = ("announced", "recorded", "raw", "due")
 
 
 _CELL: Final = ("s.cell_id", "cell.cell_id")
+_STATUS: Final = ("s.status", "cell.status")
+_CATEGORY: Final = ("s.category", "cell.category")
+_BOROUGH: Final = ("s.borough", "cell.borough")
+_STATION: Final = ("s.station_id", "cell.station_id")
+_NEWEST: Final[tuple[Order, ...]] = ("announced", "recorded")
+
+
+def _label(cells: str, *columns: tuple[str, str], orders: tuple[Order, ...]) -> _Way:
+    """Return the way of a tag or a media flag: the same streams, of the clips that bear it."""
+    own = tuple((name.replace("s.", "t.", 1), value) for name, value in columns)
+    return _Way(
+        cells,
+        (("t.label", "$24"), *own),
+        joined=" JOIN clip_labels AS t ON t.clip_id = s.clip_id",
+        orders=orders,
+    )
+
+
 _PATHS: Final[dict[Path, _Way]] = {
-    "all": _Way(_ONE_CELL, ()),
-    "status": _Way(_STATUS_CELLS, (("s.status", "cell.status"),)),
+    # Without a status to begin with, the other orders have no index.
+    "all": _Way(_ONE_CELL, (), orders=("announced",)),
+    "status": _Way(_STATUS_CELLS, (_STATUS,)),
+    "category_status": _Way(_CATEGORY_CELLS, (_CATEGORY, _STATUS), orders=_NEWEST),
+    "borough_status": _Way(_BOROUGH_STATUS_CELLS, (_BOROUGH, _STATUS), orders=_NEWEST),
     "cell": _Way(_BOROUGH_CELLS, (_CELL,)),
-    "station": _Way(_STATION_CELLS, (("s.station_id", "cell.station_id"), _CELL)),
+    "station_status": _Way(_STATION_STATUS_CELLS, (_STATION, _STATUS), orders=_NEWEST),
+    "station": _Way(_STATION_CELLS, (_STATION, _CELL)),
     "device": _Way(_ONE_CELL, (("s.device_serial", "$6"),)),
     "officer": _Way(_ONE_CELL, (("s.officer_id", "$7"),)),
     "incident": _Way(_ONE_CELL, (("s.incident_id", "$13"),)),
     "crime": _Way(_ONE_CELL, (("s.crime_ref", "$12"),)),
     "exhibit": _Way(_ONE_CELL, (("s.exhibit_ref", "$14"),)),
-    "tag": _Way(
-        _ONE_CELL,
-        (("t.tag", "$15"),),
-        joined=" JOIN clip_tags AS t ON t.clip_id = s.clip_id",
-    ),
+    "label": _label(_ONE_CELL, orders=("announced",)),
+    "label_status": _label(_STATUS_CELLS, _STATUS, orders=("announced", "recorded", "raw", "due")),
+    "label_category": _label(_CATEGORY_CELLS, _CATEGORY, _STATUS, orders=_NEWEST),
+    "label_borough": _label(_BOROUGH_STATUS_CELLS, _BOROUGH, _STATUS, orders=_NEWEST),
+    "label_cell": _label(_BOROUGH_CELLS, _CELL, orders=_NEWEST),
+    "label_station": _label(_STATION_STATUS_CELLS, _STATION, _STATUS, orders=_NEWEST),
 }
 # One stream needs no look ahead; of many, so many clips of each show where the page ends.
 _PEEKED: Final = "4"
@@ -263,8 +316,9 @@ def _compose(path: Path, order: Order, direction: Direction, limit: int) -> str:
     key = _KEYS[order]
     is_down = _IS_DESCENDING[order] == (direction == "forward")
     turn = "DESC" if is_down else "ASC"
-    clip_id = "t.clip_id" if way.joined and not key else "s.clip_id"
-    ends = [f"s.{key}"] if key else []
+    stream = "t" if way.joined else "s"
+    clip_id = f"{stream}.clip_id"
+    ends = [f"{stream}.{key}"] if key else []
     columns = [column for column, _ in way.columns]
     values = [value for _, value in way.columns]
     # Arguments 1 to 4: the place before the first clip, and the one after the last.
@@ -293,26 +347,33 @@ def _compose(path: Path, order: Order, direction: Direction, limit: int) -> str:
     known = {key, *(column.partition(".")[2] for column in columns)}
     if "cell_id" in known:
         known |= {"borough", "category", "status"}
+    if order == "raw":
+        # The times of recording that are asked for are those of the camera's clock.
+        known.add("recorded_at")
     words = {
         "cells": way.cells,
         "deep": _DEEP if has_streams else _NOT_DEEP,
         "peeked_place": "place, clip_id" if key else "clip_id",
         "not_beyond": ">=" if is_down else "<=",
         "joined": way.joined,
-        "place": f"s.{key}" if key else "NULL::timestamptz",
+        "place": ends[0] if ends else "NULL::timestamptz",
+        "place_coming": f"s.{key}" if key else "NULL::timestamptz",
         "low": low,
         "high": high,
         "low_edge": low.replace(bound(">", start), bound(">=", edge))
         if has_streams and is_down
         else low,
         "high_edge": bound("<=", edge) if has_streams and not is_down else high,
-        "order": ", ".join([*ends, "s.clip_id"]),
+        "order": ", ".join([*([f"s.{key}"] if key else []), "s.clip_id"]),
         "start": ", ".join(start),
         "stop": ", ".join(stop),
         "asked": "\n               AND CASE WHEN "
         + _AND.join(each for name, each in _ASKED.items() if name not in known)
         + " THEN true ELSE false END",
-        "asked_coming": _AND + _AND.join(_ASKED_COMING.values()),
+        "asked_coming": _AND
+        + _AND.join(
+            each for name, each in _ASKED_COMING.items() if name != "recorded_at" or order != "raw"
+        ),
         "sorted": ", ".join(
             f"{each} {turn}" for each in [*([] if key else columns), *ends, clip_id]
         ),
@@ -327,43 +388,60 @@ def _compose(path: Path, order: Order, direction: Direction, limit: int) -> str:
     return statement
 
 
-_ORDERS: Final[tuple[Order, ...]] = ("announced", "recorded", "due")
 _DIRECTIONS: Final[tuple[Direction, ...]] = ("forward", "backward")
 # So many clips of a stream are read at most. As numbers in the statement, not as an argument: of an
 # argument the planner assumes a tenth of the table, and sorts that.
 LIMITS: Final = (101, 501)
 LISTS: Final[dict[tuple[Path, Order, Direction, int], str]] = {
     (path, order, direction, limit): _compose(path, order, direction, limit)
-    for path in _PATHS
-    for order in _ORDERS
+    for path, way in _PATHS.items()
+    for order in way.orders
     for direction in _DIRECTIONS
     for limit in LIMITS
-    # Without a status to begin with, these two orders have no index.
-    if path != "all" or order == "announced"
 }
 
 
 def choose_path(asked: Search) -> Path:
-    """Return by which index a list is read: the one whose streams hold the fewest clips."""
+    """Return by which index a list is read: the one with the fewest streams of the fewest clips."""
     named: tuple[tuple[Path, str | None], ...] = (
         ("crime", asked.crime_ref),
         ("exhibit", asked.exhibit_ref),
         ("incident", asked.incident),
         ("device", asked.device),
         ("officer", asked.officer),
-        ("tag", asked.tag),
     )
     for path, value in named:
         if value is not None:
             return path
-    if asked.stations is not None or asked.station is not None:
-        return "station"
     boroughs = _limit_boroughs(asked)
-    if asked.category is not None or (boroughs is not None and len(boroughs) <= _BOROUGHS_MAX):
-        return "cell"
-    if (asked.state, asked.evidential_state, asked.held) == (None, None, None):
-        return "all" if asked.order == "announced" else "status"
-    return "status"
+    of_boroughs = boroughs is not None and len(boroughs) <= _BOROUGHS_MAX
+    of_stations = asked.stations is not None or asked.station is not None
+    if asked.tag is not None or asked.media_flag is not None:
+        return _choose_label_path(asked, of_boroughs=of_boroughs, of_stations=of_stations)
+    is_newest = asked.order in _NEWEST
+    if of_stations:
+        return "station_status" if is_newest and asked.category is None else "station"
+    if asked.category is not None:
+        return "category_status" if is_newest and not of_boroughs else "cell"
+    if of_boroughs:
+        return "borough_status" if is_newest else "cell"
+    return "all" if _is_any_status(asked) and asked.order == "announced" else "status"
+
+
+def _choose_label_path(asked: Search, *, of_boroughs: bool, of_stations: bool) -> Path:
+    if asked.order not in _NEWEST:
+        return "label_status"
+    if of_stations:
+        return "label_station"
+    if asked.category is not None:
+        return "label_cell" if of_boroughs else "label_category"
+    if of_boroughs:
+        return "label_borough"
+    return "label" if _is_any_status(asked) and asked.order == "announced" else "label_status"
+
+
+def _is_any_status(asked: Search) -> bool:
+    return (asked.state, asked.evidential_state, asked.held) == (None, None, None)
 
 
 FIND_STATIONS: Final = """
@@ -425,11 +503,11 @@ def bind(
 ) -> tuple[object, ...]:
     """Return the arguments of a list's statement."""
     order = asked.order
-    low = {"announced": None, "recorded": asked.recorded_after, "due": None}[order]
-    high = {
-        "announced": None,
-        "recorded": asked.recorded_before,
-        "due": asked.erase_due_before,
+    low, high = {
+        "announced": (None, None),
+        "recorded": (asked.recorded_after, asked.recorded_before),
+        "raw": (asked.recorded_after, asked.recorded_before),
+        "due": (None, asked.erase_due_before),
     }[order]
     start: tuple[datetime, UUID] = (low or _FIRST_TIME, FIRST_ID)
     stop: tuple[datetime, UUID] = (high or _LAST_TIME, FIRST_ID if high else LAST_ID)
@@ -466,7 +544,16 @@ def bind(
         first_id,
         last_id,
         _statuses(asked, is_settled=False),
+        _label_of(asked),
+        asked.media_flag,
     )
+
+
+def _label_of(asked: Search) -> str | None:
+    """Return what the ledger's `name_labels` calls it; of a tag and a media flag, the rarer."""
+    if asked.media_flag is not None:
+        return f"media:{asked.media_flag}"
+    return None if asked.tag is None else f"tag:{asked.tag}"
 
 
 def _limit_boroughs(asked: Search) -> list[str] | None:

@@ -676,4 +676,4 @@ async def test_a_bulk_hold_stays_within_the_boroughs_of_who_asks(life):
 
 
 def test_a_bulk_hold_knows_every_filter():
-    assert set(holds.BOUND) == set(ClipFilter.__dataclass_fields__)
+    assert {*holds.BOUND, *holds.NUMBERED} == set(ClipFilter.__dataclass_fields__)

@@ -91,6 +91,29 @@ async def test_the_time_of_recording_is_the_corrected_one(dock, reader, marked):
     assert await between("10", "11") == []
 
 
+async def test_the_time_of_recording_by_the_cameras_own_clock_can_be_asked_for(
+    dock, reader, marked
+):
+    fast = {"started_at": "2026-11-20T12:00:00Z", "clock_offset_ms": 3_600_000}
+    plan = await dock.announce(100, incident_id=marked, **fast)
+
+    def between(after, before, clock):
+        return listed(
+            reader,
+            incident=marked,
+            recorded_after=f"2026-11-20T{after}:00:00Z",
+            recorded_before=f"2026-11-20T{before}:00:00Z",
+            clock=clock,
+        )
+
+    found = {
+        clock: [hour for hour in (11, 12, 13) if await between(hour, hour + 1, clock)]
+        for clock in ("raw", "corrected")
+    }
+    assert found == {"raw": [12], "corrected": [13]}
+    assert await between(12, 13, "raw") == [plan["clip_id"]]
+
+
 async def test_the_time_of_receipt_has_an_inclusive_start_and_an_exclusive_end(
     dock, reader, marked
 ):
@@ -381,6 +404,8 @@ async def test_a_changed_cursor_is_refused_or_only_a_place(dock, reader, marked)
 @pytest.mark.parametrize(
     "query",
     [
+        {"clock": "raw"},
+        {"clock": "corrected", "received_after": "2026-01-01T00:00:00Z"},
         {"recorded_after": "2026-01-02T00:00:00Z", "recorded_before": "2026-01-01T00:00:00Z"},
         {"received_after": "2026-01-01T00:00:00Z", "received_before": "2026-01-01T00:00:00Z"},
     ],

@@ -249,3 +249,30 @@ async def test_without_a_measured_offset_nothing_is_corrected(dock, reader):
 
     assert clip["clock"] == {"offset_ms": None, "uncertainty_ms": None, "rests_on": None}
     assert clip["ended_at_corrected"] is None
+
+
+async def test_clips_are_found_by_what_is_odd_about_their_footage(served, dock, reader):
+    odd = await dock.secure(b"this is a letter, not a video\n" * 40)
+    sound = await dock.secure(make_video())
+    for clip_id in (odd, sound):
+        await probe(served, clip_id)
+
+    async def listed(**query):
+        answer = await reader.get("/v1/clips", params={"device": await device_of(odd), **query})
+        assert answer.status_code == 200, answer.text
+        return [clip["clip_id"] for clip in answer.json()["clips"]]
+
+    async def device_of(clip_id):
+        return (await show(reader, clip_id)).json()["device_serial"]
+
+    flagged = await reader.get("/v1/clips", params={"media_flag": "not_a_video"})
+    assert odd in [clip["clip_id"] for clip in flagged.json()["clips"]]
+    assert sound not in [clip["clip_id"] for clip in flagged.json()["clips"]]
+    assert odd in await listed(media_flag="not_a_video")
+    assert odd not in await listed(media_flag="truncated")
+
+
+async def test_a_media_flag_that_there_is_not_is_refused(reader):
+    answer = await reader.get("/v1/clips", params={"media_flag": "boring"})
+
+    assert_problem(answer, 422, "invalid-request")
