@@ -5,17 +5,15 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from uuid import UUID
 
-from ingest_service.actions.assert_metadata import assert_metadata
+from ingest_service.actions.assert_metadata import AssertTools, assert_metadata
 from ingest_service.actions.find_clips import get_visible_clip
 from ingest_service.domain.assertion import Statement
 from ingest_service.domain.canonical import dump_canonical
-from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import Actor
 from ingest_service.domain.principal import Principal
 from ingest_service.errors import BatchKeyReused, ClipBusy, ClipNotFound
 from ingest_service.ledger import assertions
 from ingest_service.ledger.connection import Pool, reading
-from ingest_service.ledger.directory import Directory
 from schemas.assertion import AssertionBatch, BatchItem
 
 # A camera records some clips in a shift; an interval with more is a mistake.
@@ -39,9 +37,7 @@ async def assert_batch(
     batch: AssertionBatch,
     principal: Principal,
     *,
-    pool: Pool,
-    directory: Directory,
-    now: Clock,
+    tools: AssertTools,
     request_id: str | None,
 ) -> list[ClipOutcome]:
     """Record a batch clip by clip; what an earlier request of its key recorded stays as it is.
@@ -50,11 +46,14 @@ async def assert_batch(
 
     Raises:
         BatchKeyReused: the key came with another content before; nothing was recorded.
-        LedgerUnavailable: some clips may be recorded; send the same again.
+        VaultUnavailable, LedgerUnavailable: some clips may be recorded; send the same again.
     """
+    pool = tools.pool
     digest = hashlib.sha256(dump_canonical(batch.model_dump(mode="json"))).digest()
     async with reading(pool) as connection:
-        if not await assertions.open_batch(connection, principal.id, batch.key, digest, now()):
+        if not await assertions.open_batch(
+            connection, principal.id, batch.key, digest, tools.now()
+        ):
             raise BatchKeyReused(batch.key)
     outcomes: list[ClipOutcome] = []
     for number, item in enumerate(batch.items):
@@ -71,8 +70,7 @@ async def assert_batch(
             batch_item=number,
         )
         outcomes += [
-            await _assert_one(number, clip_id, said, principal, pool, directory, now)
-            for clip_id in found
+            await _assert_one(number, clip_id, said, principal, tools) for clip_id in found
         ]
     return outcomes
 
@@ -99,13 +97,11 @@ async def _assert_one(
     clip_id: UUID,
     said: Statement,
     principal: Principal,
-    pool: Pool,
-    directory: Directory,
-    now: Clock,
+    tools: AssertTools,
 ) -> ClipOutcome:
     try:
-        await get_visible_clip(clip_id, principal, pool=pool)
-        asserted = await assert_metadata(clip_id, said, pool=pool, directory=directory, now=now)
+        await get_visible_clip(clip_id, principal, pool=tools.pool)
+        asserted = await assert_metadata(clip_id, said, tools=tools)
     except ClipNotFound:
         return ClipOutcome(number, clip_id, "clip_not_found")
     except ClipBusy:

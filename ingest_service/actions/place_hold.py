@@ -96,16 +96,23 @@ def find_refusal(clip: LivingClip) -> str | None:
 
 
 async def hold_objects(
-    clips: Sequence[LivingClip], *, pool: Pool, vault: Vault, now: Clock
+    clips: Sequence[LivingClip],
+    *,
+    pool: Pool,
+    vault: Vault,
+    now: Clock,
+    settle: timedelta = _SETTLE,
 ) -> None:
     """Set the store's legal hold on the objects of these clips, where they have one yet.
+
+    settle  after this the store is told what the ledger says by then
 
     A clip that has none gets it with its read-back.
     """
     stored = [clip for clip in clips if clip.object_key is not None and clip.state != "erased"]
     async with reading(pool) as connection:
         # First: a legal hold that nobody knows of would never come off.
-        await holds.mark_sync(connection, [c.clip_id for c in stored], now() + _SETTLE)
+        await holds.mark_sync(connection, [c.clip_id for c in stored], now() + settle)
     for start in range(0, len(stored), _AT_ONCE):
         await asyncio.gather(
             *[

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, status
 
 from ingest_service import errors, telemetry
 from ingest_service.actions.assert_batch import assert_batch
-from ingest_service.actions.assert_metadata import assert_metadata
+from ingest_service.actions.assert_metadata import AssertTools, assert_metadata
 from ingest_service.actions.find_clips import get_visible_clip
 from ingest_service.actions.recall_assertions import list_history
 from ingest_service.api.bodies import JsonRoute
@@ -18,6 +18,7 @@ from ingest_service.api.raw_json import read_raw_object
 from ingest_service.domain import assertion as domain
 from ingest_service.domain.custody import Actor
 from ingest_service.domain.principal import ASSERTIONS_WRITE, CLIPS_READ, Principal
+from ingest_service.resources import Resources
 from schemas.assertion import (
     Assertion,
     AssertionBatch,
@@ -41,6 +42,7 @@ router = APIRouter(prefix="/v1", tags=["clips"], route_class=JsonRoute)
         errors.ClipNotFound,
         errors.CorrectionMismatch,
         errors.ClipBusy,
+        errors.VaultUnavailable,
     ),
 )
 async def post_assertions(
@@ -64,9 +66,7 @@ async def post_assertions(
         body.corrects,
         request_id=telemetry.request_id(),
     )
-    asserted = await assert_metadata(
-        clip_id, said, pool=opened.pool, directory=opened.directory, now=opened.now
-    )
+    asserted = await assert_metadata(clip_id, said, tools=_tools(opened))
     return RecordedAssertions(
         clip_id=clip_id,
         assertions=show_assertions(asserted.assertions),
@@ -92,7 +92,7 @@ async def get_assertions(
 @router.post(
     "/assertions",
     summary="Say what many clips are",
-    responses=documented(*WITH_TOKEN, *WITH_JSON, errors.BatchKeyReused),
+    responses=documented(*WITH_TOKEN, *WITH_JSON, errors.BatchKeyReused, errors.VaultUnavailable),
 )
 async def post_batch(
     body: AssertionBatch,
@@ -109,9 +109,7 @@ async def post_batch(
     outcomes = await assert_batch(
         body,
         principal,
-        pool=opened.pool,
-        directory=opened.directory,
-        now=opened.now,
+        tools=_tools(opened),
         request_id=telemetry.request_id(),
     )
     counted = [each.outcome for each in outcomes]
@@ -132,6 +130,10 @@ async def post_batch(
             for each in outcomes
         ],
     )
+
+
+def _tools(opened: Resources) -> AssertTools:
+    return AssertTools(opened.pool, opened.vault, opened.directory, opened.retention, opened.now)
 
 
 def show_assertions(assertions: Sequence[domain.Assertion]) -> list[Assertion]:

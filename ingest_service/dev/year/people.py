@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from ingest_service.actions.assert_batch import assert_batch
-from ingest_service.actions.assert_metadata import assert_metadata
+from ingest_service.actions.assert_metadata import AssertTools, assert_metadata
 from ingest_service.actions.hold_for_purpose import hold_for_purpose
 from ingest_service.actions.place_hold import Order, place_hold
 from ingest_service.actions.record_access import record_access
@@ -77,9 +77,7 @@ class People:
         outcomes = await assert_batch(
             batch,
             DISPATCH,
-            pool=self.opened.pool,
-            directory=self.opened.directory,
-            now=self.opened.now,
+            tools=self._tools,
             request_id=None,
         )
         asserted = [(each.clip_id, each.outcome) for each in outcomes]
@@ -210,10 +208,14 @@ class People:
         self.book.note_restored(clip_id, opened.now())
 
     async def _say(self, clip_id: UUID, state: str) -> None:
-        opened = self.opened
         said = Statement({"evidential_state": state}, Actor.of(CUSTODIANS[0]), "custodian")
-        await assert_metadata(
-            clip_id, said, pool=opened.pool, directory=opened.directory, now=opened.now
+        await assert_metadata(clip_id, said, tools=self._tools)
+
+    @property
+    def _tools(self) -> AssertTools:
+        opened = self.opened
+        return AssertTools(
+            opened.pool, opened.vault, opened.directory, opened.retention, opened.now
         )
 
 
