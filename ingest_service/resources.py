@@ -25,6 +25,7 @@ from ingest_service.domain.link_guard import LinkGuard
 from ingest_service.domain.purpose import PurposePolicy
 from ingest_service.domain.read_back_lag import ReadBackLag
 from ingest_service.domain.retention import ObjectLock, RetentionRules
+from ingest_service.domain.secret_box import SecretBox
 from ingest_service.domain.token import TokenRules
 from ingest_service.domain.upload import UploadRules
 from ingest_service.keyring import open_keyring
@@ -69,6 +70,7 @@ class Resources:
     lag       how long docks wait for their receipts
     feed      the end of the log, for those who wait there
     security  who was refused what
+    box       seals the secrets that the ledger keeps
     """
 
     pool: Pool
@@ -96,6 +98,7 @@ class Resources:
     purposes: PurposePolicy = field(default_factory=PurposePolicy)
     disclosing: DisclosureRules = field(default_factory=DisclosureRules)
     link_guard: LinkGuard = field(default_factory=LinkGuard)
+    box: SecretBox = field(default_factory=SecretBox)
 
     @property
     def locks_objects(self) -> bool:
@@ -236,7 +239,18 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 keeps_holds=settings.disclosure_keep_holds,
             ),
             link_guard=LinkGuard(settings.link_misses_per_minute),
+            box=_open_box(settings),
         )
+
+
+def _open_box(settings: Settings) -> SecretBox:
+    if settings.webhook_keys is None:
+        return SecretBox()
+    try:
+        return SecretBox.parse(settings.webhook_keys.get_secret_value())
+    except ValueError as error:
+        message = f"INGEST_WEBHOOK_KEYS: {error}"
+        raise ValueError(message) from None
 
 
 def make_retention_rules(settings: Settings) -> RetentionRules:

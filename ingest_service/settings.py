@@ -304,9 +304,9 @@ class Settings(BaseSettings):
         "50 MB/s is 4.3 TB.",
     )
     probe_media: bool = Field(
-        default=False,
+        default=True,
         description="Whether `ingest work` looks into secured clips for container, codec, size, "
-        "duration, sound and creation time.",
+        "duration, sound and creation time: 0.2 s of a core each, when no footage comes in.",
     )
     probe_timeout_s: float = Field(
         default=20,
@@ -330,6 +330,13 @@ class Settings(BaseSettings):
     webhook_allow_private: bool = Field(
         default=False,
         description="Webhooks may also lead into this network, and without TLS.",
+    )
+    webhook_keys: SecretStr | None = Field(
+        default=None,
+        description="Seals webhooks' secrets in the ledger (AES-256-GCM): 32 bytes in Base64, as "
+        "`openssl rand -base64 32` makes them. To change it put the new one before the old one, "
+        "separated by a comma, everywhere; secrets are sealed anew by `ingest work` within "
+        "seconds. Unset: they stand there in clear.",
     )
     worker_stale_after_s: float = Field(
         default=30, gt=0, description="/readyz complains when `ingest work` was silent this long."

@@ -2,27 +2,33 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
+
+import structlog
 
 from ingest_service import telemetry
 from ingest_service.actions.read_feed import FeedTail
 from ingest_service.courier.webhooks import Answer, Courier
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.feed import FeedEvent, FeedFilter, dump_cloud_event
+from ingest_service.domain.secret_box import SecretBox, SecretUnreadable
 from ingest_service.domain.webhook import Webhook, choose_rest, parse_retry_after, sign_message
 from ingest_service.ledger import webhooks
 from ingest_service.ledger.connection import Pool, reading
 from ingest_service.ledger.feed import scan_feed
 from ingest_service.ledger.webhooks import Progress
 
+log = structlog.get_logger()
 CONTENT_TYPE: Final = "application/cloudevents+json"
 _EVENTS_MAX: Final = 50
 _BATCH_S: Final = 20.0
 # Longer than a batch and the one request that it may still begin then take together.
 LEASE_S: Final = 60.0
 _GONE: Final = 410
+# Until somebody has set the key again.
+_UNREADABLE_REST_S: Final = 60.0
 _ASKS_FOR_TIME: Final = frozenset({429, 503})
 
 
@@ -43,6 +49,7 @@ async def deliver_next_webhook(
     courier: Courier,
     source: str,
     rules: DeliveryRules,
+    box: SecretBox,
     now: Clock,
     chance: Callable[[], float] = random.random,
 ) -> int:
@@ -59,7 +66,18 @@ async def deliver_next_webhook(
         webhook = await webhooks.claim_webhook(connection, log_size=log_size, lease_s=LEASE_S)
     if webhook is None:
         return 0
-    round_ = _Round(webhook, courier, source, now)
+    round_ = _Round(webhook, courier, source, box, now)
+    try:
+        webhook.secrets_at(now(), box)
+    except SecretUnreadable as error:
+        # Nothing is wrong with the receiver: no event is given up for it.
+        log.warning("webhook_secret_unreadable", webhook_id=str(webhook.webhook_id))
+        stuck = Progress(
+            webhook.next_index, webhook.attempts, _UNREADABLE_REST_S, has_delivered=False
+        )
+        async with reading(pool) as connection:
+            await webhooks.record_progress(connection, webhook, replace(stuck, failure=str(error)))
+        return 1
     await _redeliver(round_, log_size, pool)
     page = await tail.read_on(_filter_of(webhook), webhook.next_index - 1, _EVENTS_MAX)
     progress = await _deliver(round_, page.events, page.scanned_to + 1, rules, chance)
@@ -83,12 +101,14 @@ class _Round:
     webhook: Webhook
     courier: Courier
     source: str
+    box: SecretBox
     now: Clock
 
     async def send(self, event: FeedEvent) -> Answer:
         body = dump_cloud_event(event, self.source)
         moment = self.now()
-        signed = sign_message(str(event.event_id), moment, body, self.webhook.secrets_at(moment))
+        signing = self.webhook.secrets_at(moment, self.box)
+        signed = sign_message(str(event.event_id), moment, body, signing)
         answer = await self.courier.send(
             self.webhook.url, body, {**signed, "Content-Type": CONTENT_TYPE}
         )

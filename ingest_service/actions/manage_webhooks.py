@@ -9,6 +9,7 @@ from ingest_service.actions.read_feed import FeedTail
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.ids import make_id
 from ingest_service.domain.principal import OPERATE, Principal
+from ingest_service.domain.secret_box import SecretBox
 from ingest_service.domain.webhook import Webhook, find_fault, format_secret, make_secret
 from ingest_service.errors import (
     CursorBeyondLog,
@@ -44,6 +45,7 @@ async def create_webhook(
     may_be_private: bool,
     pool: Pool,
     tail: FeedTail,
+    box: SecretBox,
     now: Clock,
 ) -> tuple[Webhook, str]:
     """Make a webhook that is told of what comes after a log index (None: from now on).
@@ -58,11 +60,11 @@ async def create_webhook(
     if after is not None and after >= max(log_size, 0) and after != -1:
         raise CursorBeyondLog(after, log_size)
     moment = now()
-    secret = make_secret()
+    webhook_id, secret = make_id(moment), make_secret()
     async with reading(pool) as connection:
         made = await webhooks.insert_webhook(
             connection,
-            make_id(moment),
+            webhook_id,
             url=wanted.url,
             description=wanted.description,
             owner_kind=principal.kind,
@@ -70,7 +72,7 @@ async def create_webhook(
             types=wanted.types,
             boroughs=wanted.boroughs,
             limits=_limits_of(principal),
-            secret=secret,
+            secret=box.seal(secret, webhook_id.bytes),
             created_at=moment,
             next_index=log_size if after is None else after + 1,
             webhooks_max=WEBHOOKS_MAX,
@@ -131,7 +133,9 @@ async def change_webhook(
     return changed
 
 
-async def rotate_secret(webhook_id: UUID, principal: Principal, *, pool: Pool, now: Clock) -> str:
+async def rotate_secret(
+    webhook_id: UUID, principal: Principal, *, pool: Pool, box: SecretBox, now: Clock
+) -> str:
     """Give a webhook another secret and return it; the old one signs too for a day.
 
     Raises:
@@ -140,7 +144,8 @@ async def rotate_secret(webhook_id: UUID, principal: Principal, *, pool: Pool, n
     secret = make_secret()
     async with reading(pool) as connection:
         await _get(connection, webhook_id, principal)
-        if not await webhooks.rotate_secret(connection, webhook_id, secret, now() + OVERLAP):
+        kept = box.seal(secret, webhook_id.bytes)
+        if not await webhooks.rotate_secret(connection, webhook_id, kept, now() + OVERLAP):
             raise WebhookNotFound(str(webhook_id))
     return format_secret(secret)
 

@@ -76,6 +76,7 @@ async def post_webhook(
         may_be_private=opened.courier.may_be_private,
         pool=opened.pool,
         tail=opened.feed,
+        box=opened.box,
         now=opened.now,
     )
     _LOG.info("webhook_created", webhook_id=str(made.webhook_id), owner_id=made.owner_id)
@@ -139,7 +140,7 @@ async def patch_webhook(
 async def post_secret(webhook_id: UUID, opened: Opened, principal: Manager) -> bodies.WebhookSecret:
     """Make another secret; for a day messages carry the signatures of both."""
     secret = await manage_webhooks.rotate_secret(
-        webhook_id, principal, pool=opened.pool, now=opened.now
+        webhook_id, principal, pool=opened.pool, box=opened.box, now=opened.now
     )
     _LOG.info("webhook_secret_rotated", webhook_id=str(webhook_id), by=principal.id)
     return bodies.WebhookSecret(secret=secret, old_secret_until=opened.now() + OVERLAP)

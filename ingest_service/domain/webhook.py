@@ -17,8 +17,9 @@ from typing import Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from ingest_service.domain.secret_box import PLAIN_BYTES, SecretBox
+
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what a secret begins with
-_SECRET_BYTES: Final = 32
 RETRY_FIRST_S: Final = 2.0
 RETRY_MAX_S: Final = 3600.0
 # Longer than that nobody is waited for, whatever Retry-After says.
@@ -33,7 +34,7 @@ class Webhook:
     """Who is told of which events, and how far it was told.
 
     types, boroughs, limits   None = any
-    secrets                   newest first; the older one signs too while it is changed
+    secret, old_secret        as kept, see `SecretBox`; the old one signs too while it is changed
     next_index                first log index that was not dealt with
     attempts                  of the event there, so far
     """
@@ -59,16 +60,21 @@ class Webhook:
     last_failure: str | None
     lease_number: int
 
-    def secrets_at(self, moment: datetime) -> list[bytes]:
-        """Return the secrets that sign at a time."""
+    def secrets_at(self, moment: datetime, box: SecretBox) -> list[bytes]:
+        """Return the secrets that sign at a time.
+
+        Raises:
+            SecretUnreadable: one of them was sealed by a key that is not there.
+        """
+        kept = [self.secret]
         if self.old_secret and self.old_secret_until and moment < self.old_secret_until:
-            return [self.secret, self.old_secret]
-        return [self.secret]
+            kept.append(self.old_secret)
+        return [box.open(each, self.webhook_id.bytes) for each in kept]
 
 
 def make_secret() -> bytes:
     """Return a new secret."""
-    return secrets.token_bytes(_SECRET_BYTES)
+    return secrets.token_bytes(PLAIN_BYTES)
 
 
 def format_secret(secret: bytes) -> str:

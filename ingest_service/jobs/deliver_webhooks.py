@@ -2,6 +2,7 @@
 
 from ingest_service import telemetry
 from ingest_service.actions.deliver_webhook import deliver_next_webhook
+from ingest_service.actions.reseal_webhooks import reseal_webhooks
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.webhooks import measure_webhooks
 from ingest_service.resources import Resources
@@ -15,12 +16,14 @@ async def deliver_webhooks(opened: Resources) -> int:
         courier=opened.courier,
         source=opened.signer.name,
         rules=opened.jobs.delivery,
+        box=opened.box,
         now=opened.now,
     )
 
 
 async def measure_lag(opened: Resources) -> int:
-    """Measure how far webhooks are behind."""
+    """Measure how far webhooks are behind; seal secrets that an older key, or none, has sealed."""
+    await reseal_webhooks(pool=opened.pool, box=opened.box)
     log_size = await opened.feed.look()
     async with reading(opened.pool) as connection:
         lag, failing, disabled = await measure_webhooks(connection, log_size)

@@ -127,6 +127,27 @@ async def rotate_secret(
     return row is not None
 
 
+RESEAL_SECRETS: Final = """
+    UPDATE webhooks
+       SET secret = $4, old_secret = $5
+     WHERE webhook_id = $1
+       AND secret = $2
+       AND old_secret IS NOT DISTINCT FROM $3
+       AND state <> 'deleted'
+ RETURNING webhook_id
+"""
+
+
+async def reseal_secrets(
+    connection: Connection, webhook: Webhook, secret: bytes, old_secret: bytes | None
+) -> bool:
+    """Keep the same secrets in another form; False: they were changed since they were read."""
+    row = await connection.fetchrow(
+        RESEAL_SECRETS, webhook.webhook_id, webhook.secret, webhook.old_secret, secret, old_secret
+    )
+    return row is not None
+
+
 DELETE_WEBHOOK: Final = """
     UPDATE webhooks
        SET state = 'deleted', secret = '', old_secret = NULL, lease_number = lease_number + 1

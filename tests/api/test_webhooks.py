@@ -12,7 +12,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from ingest_service.actions.deliver_webhook import DeliveryRules, deliver_next_webhook
+from ingest_service.actions.reseal_webhooks import reseal_webhooks
 from ingest_service.courier.webhooks import Courier
+from ingest_service.domain.secret_box import SecretBox
 from ingest_service.domain.webhook import (
     choose_rest,
     find_fault,
@@ -127,6 +129,7 @@ async def deliver(served, *, attempts_max=3, chance=0.5, rounds=1):
                 courier=opened.courier,
                 source=opened.signer.name,
                 rules=DeliveryRules(attempts_max),
+                box=opened.box,
                 now=opened.now,
                 chance=lambda: chance,
             )
@@ -143,6 +146,76 @@ def check_signature(secret, headers, body):
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     wanted = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     return f"v1,{wanted}" in headers["webhook-signature"].split(" ")
+
+
+# --- secrets -------------------------------------------------------------------------------
+
+BOX = SecretBox((b"k" * 32,))
+NEWER_BOX = SecretBox((b"n" * 32, b"k" * 32))
+
+
+async def kept_secret(served, made):
+    [row] = await served.sql(
+        "SELECT secret FROM webhooks WHERE webhook_id = $1", UUID(made["webhook_id"])
+    )
+    return row["secret"]
+
+
+def plain(made):
+    return base64.b64decode(made["secret"].removeprefix("whsec_"))
+
+
+async def test_who_reads_the_ledger_does_not_have_the_secrets(served, dock, make_webhook, receiver):
+    with served.changed(box=BOX):
+        made = await make_webhook()
+        await dock.announce()
+        await served.publish_log()
+        await deliver(served)
+
+    assert plain(made) not in await kept_secret(served, made)
+    _, headers, body = receiver.requests[0]
+    assert check_signature(made["secret"], headers, body)
+
+
+async def test_secrets_that_stood_in_clear_are_sealed_by_the_job(served, make_webhook):
+    made = await make_webhook()
+    assert await kept_secret(served, made) == plain(made)
+
+    await served.call(reseal_webhooks(pool=served.resources.pool, box=BOX))
+
+    kept = await kept_secret(served, made)
+    assert BOX.open(kept, UUID(made["webhook_id"]).bytes) == plain(made)
+    assert plain(made) not in kept
+
+
+async def test_after_a_change_of_keys_secrets_are_sealed_by_the_new_one(served, make_webhook):
+    with served.changed(box=BOX):
+        made = await make_webhook()
+
+    await served.call(reseal_webhooks(pool=served.resources.pool, box=NEWER_BOX))
+
+    kept = await kept_secret(served, made)
+    assert NEWER_BOX.is_current(kept)
+    assert NEWER_BOX.open(kept, UUID(made["webhook_id"]).bytes) == plain(made)
+
+
+async def test_without_its_key_nothing_is_sent_and_nothing_given_up(
+    served, dock, make_webhook, owner, receiver
+):
+    with served.changed(box=BOX):
+        made = await make_webhook()
+    await dock.announce()
+    await served.publish_log()
+
+    await deliver(served, rounds=3)
+    shown = await show(owner, made)
+    sent = len(receiver.requests)
+    with served.changed(box=BOX):
+        await deliver(served)
+
+    assert (sent, shown["attempts"], shown["next_index"]) == (0, 0, made["next_index"])
+    assert "key" in shown["last_failure"]
+    assert receiver.indices[0] == made["next_index"]
 
 
 # --- delivery ------------------------------------------------------------------------------
@@ -401,6 +474,7 @@ async def test_no_event_is_missed_when_a_worker_dies(
                 courier=opened.courier,
                 source=opened.signer.name,
                 rules=DeliveryRules(),
+                box=opened.box,
                 now=opened.now,
             )
         )

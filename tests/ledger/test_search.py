@@ -29,7 +29,9 @@ MOVE_CLOCKS = """
       FROM clip_search WHERE is_settled AND abs(hashtext(clip_id::text)) % 20 = 7;
 """
 # What a list may read and throw away: the cells it does not ask for, and the clips that come in.
-REMOVED_MAX = 6_000
+REMOVED_MAX = 2_000
+# And so many pages it may touch: 1,800 are the clips that come in, four for each shown.
+PAGES_MAX = 6_000
 
 # The same list, read in the simplest way: every clip is looked at.
 ORACLE = """
@@ -230,6 +232,7 @@ async def test_no_list_throws_away_more_than_it_may(connection):
             for node in nodes_of(plan)
         )
         assert removed <= REMOVED_MAX, case
+        assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= PAGES_MAX, case
 
 
 async def test_every_filter_alone_is_among_the_cases(connection):
