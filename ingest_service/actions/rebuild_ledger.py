@@ -16,7 +16,9 @@ from uuid import UUID
 from ingest_service.actions.audit_tools import BEFORE_ALL, read_object
 from ingest_service.actions.restore_attested import restore_cosignatures, restore_timestamps
 from ingest_service.actions.sequence_log import sign_checkpoint
+from ingest_service.domain.assertion import Assertion, replay_assertions
 from ingest_service.domain.checkpoint import Checkpoint, parse_checkpoint, verify_any
+from ingest_service.domain.clip import correct_time
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import (
     Actor,
@@ -61,6 +63,7 @@ from ingest_service.ledger.custody import insert_device_events
 from ingest_service.ledger.rebuild import RestoredCheckpoint
 from ingest_service.signer import Signer
 from ingest_service.vault import Vault
+from schemas.assertion import FIELDS_ALL
 
 REBUILDER: Final = Actor("service", "ingest-rebuild")
 BATCH_CLIPS: Final = 500
@@ -85,6 +88,7 @@ _BY_EVENTS: Final = (
 
 
 # What decides when a clip is erased, as it was asserted last.
+_BELIEVED: Final = ("officer_id", "category", "evidential_state")
 _ASSERTED: Final = ("category", "evidential_state")
 
 
@@ -99,6 +103,7 @@ class Rebuilt:
     unsigned_leaves  published leaves that no published checkpoint covers: believed for their
                      chains, signed anew
     restored         clips of which the published events do not tell all: they got `clip.restored`
+    assertions       that their events tell; assertions_lost: of which they hold hashes only
     timestamps_lost  time stamps that an event names and the bucket does not hold (any more)
     """
 
@@ -111,6 +116,8 @@ class Rebuilt:
     clips: int = 0
     without_manifest: int = 0
     restored: int = 0
+    assertions: int = 0
+    assertions_lost: int = 0
     states: dict[str, int] = field(default_factory=dict)
 
 
@@ -407,11 +414,17 @@ async def _restore_batch(
         )
     members: list[dict[str, Any]] = []
     events: list[CustodyEvent] = []
+    said: list[Assertion] = []
     for clip_id, manifest in zip(clip_ids, manifests, strict=True):
         history = histories[clip_id]
         if history.event_count == 0 and manifest is None:
             continue
         clip = _combine(clip_id, history, manifest)
+        told = history.members.get("assertions", ())
+        found_said, lost = replay_assertions(clip_id, _list_announced(clip), told)
+        _believe(clip, found_said)
+        said += found_said
+        rebuilt.assertions_lost += lost
         restored = _describe_restored(clip, history)
         if restored is not None:
             head = ChainHead(clip_id, history.event_count, history.last_leaf_hash)
@@ -432,6 +445,8 @@ async def _restore_batch(
     await rebuild.set_station_places(connection, sorted(set(places)))
     await rebuild.restore_clips(connection, members)
     await rebuild.restore_lives(connection, members)
+    await rebuild.restore_assertions(connection, said)
+    rebuilt.assertions += len(said)
     await rebuild.copy_events(connection, events)
     rebuilt.clips += len(members)
 
@@ -499,6 +514,24 @@ def _combine(clip_id: UUID, history: History, manifest: dict[str, Any] | None) -
         clip["state"] = "expired"
         clip |= dict.fromkeys(("sealed_at", "bucket", "object_key", "object_version"))
     return clip
+
+
+def _list_announced(clip: dict[str, Any]) -> dict[str, Any]:
+    """Return what the dock said of the fields that can be asserted."""
+    announced: dict[str, Any] = clip["announcement"]
+    return {name: announced.get(name) for name in FIELDS_ALL} | {
+        "evidential_state": announced.get("evidential_state", "unclassified"),
+        "clock_offset_ms": clip["clock_offset_ms"],
+    }
+
+
+def _believe(clip: dict[str, Any], said: Sequence[Assertion]) -> None:
+    """Let the last word on each field stand in the clip's row."""
+    for each in said:
+        if each.field == "clock_offset_ms":
+            clip["started_at_corrected"] = correct_time(clip["started_at"], each.value)
+        elif each.field in _BELIEVED:
+            clip[each.field] = each.value
 
 
 def _is_verifiable(clip: dict[str, Any]) -> bool:

@@ -90,6 +90,10 @@ def _tell(rebuilt: Rebuilt) -> None:
             f"{rebuilt.unsigned_leaves} events were published before their checkpoint: they are "
             "signed anew"
         )
+    if rebuilt.assertions_lost:
+        typer.echo(
+            f"{rebuilt.assertions_lost} assertions are lost: the log holds salted hashes of texts"
+        )
     if rebuilt.without_manifest:
         typer.echo(f"{rebuilt.without_manifest} clips had no manifest yet: cameras still hold them")
     typer.echo("The stations' keys are not in the bucket: register them again.")

@@ -192,6 +192,47 @@ def assert_fields(
     return replace(believed, flags=flags), made, happenings
 
 
+def replay_assertions(
+    clip_id: UUID, announced: Mapping[str, Any], told: Sequence[Mapping[str, Any]]
+) -> tuple[list[Assertion], int]:
+    """Return the assertions that a clip's events tell in clear, and how many they do not.
+
+    announced  what the dock said of the fields
+    told       facts of the events, in order, with who, when and `clip_seq`
+
+    Of free text events hold a salted hash: the text, and every salt, were in the lost ledger. Where
+    one of a field is lost, what it said is not known to the next one either: `before` is what
+    was known last.
+    """
+    values = dict(announced)
+    found: list[Assertion] = []
+    for facts in told:
+        field = facts["field"]
+        if "value" not in facts:
+            continue
+        kind: AsserterKind = "person" if facts["asserted_by_kind"] == "person" else "service"
+        corrects = facts["corrects"]
+        found.append(
+            Assertion(
+                assertion_id=UUID(facts["assertion_id"]),
+                clip_id=clip_id,
+                clip_seq=facts["clip_seq"],
+                field=field,
+                value=facts["value"],
+                before=facts.get("before", values.get(field)),
+                salt=bytes(SALT_BYTES),
+                source=facts["source"],
+                asserted_by_kind=kind,
+                asserted_by_id=facts["asserted_by_id"],
+                asserted_at=facts["asserted_at"],
+                corrects=None if corrects is None else UUID(corrects),
+                request_id=facts["request_id"],
+            )
+        )
+        values[field] = facts["value"]
+    return found, len(told) - len(found)
+
+
 def hash_value(salt: bytes, value: Any) -> str:  # noqa: ANN401 - anything JSON can hold
     """Return SHA-256, in hex, of the salt and the value as canonical JSON."""
     return hashlib.sha256(salt + dump_canonical(value)).hexdigest()

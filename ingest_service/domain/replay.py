@@ -231,10 +231,23 @@ def _ended(members: dict[str, Any], _leaf: dict[str, Any], _facts: dict[str, Any
     members["state"] = "expired"
 
 
+def _asserted(members: dict[str, Any], leaf: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Somebody has said something; what the leaf has only a hash of is not known from it."""
+    said = facts | {
+        "clip_seq": leaf["clip_seq"],
+        "asserted_by_kind": leaf["actor"]["kind"],
+        "asserted_by_id": leaf["actor"]["id"],
+        "asserted_at": _time_of(leaf),
+        "request_id": leaf.get("request_id"),
+    }
+    members["assertions"] = [*members.get("assertions", []), said]
+
+
 def _changed(members: dict[str, Any], leaf: dict[str, Any], facts: dict[str, Any]) -> None:
-    """A code was asserted that decides when the clip is erased; others wait for their replay."""
+    """A code was asserted that decides when the clip is erased."""
     if "value" in facts:
         members[leaf["type"].removesuffix(".changed")] = facts["value"]
+    _asserted(members, leaf, facts)
 
 
 def _hold_placed(members: dict[str, Any], leaf: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -315,6 +328,9 @@ _FOLDS: Final[dict[str, Callable[[dict[str, Any], dict[str, Any], dict[str, Any]
     "upload.terminated": _ended,
     "clip.restored": _restored,
     "fixity.checked": _checked,
+    "metadata.asserted": _asserted,
+    "metadata.corrected": _asserted,
+    "officer.reattributed": _asserted,
     "category.changed": _changed,
     "evidential_state.changed": _changed,
     "hold.placed": _hold_placed,

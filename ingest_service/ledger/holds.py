@@ -10,6 +10,7 @@ from ingest_service.domain.clip_status import list_statuses, number_status
 from ingest_service.domain.holds import Hold
 from ingest_service.ledger.connection import Connection
 from ingest_service.ledger.queries import ClipFilter
+from ingest_service.ledger.search import find_stations
 
 INSERT_HOLD: Final = """
     INSERT INTO holds (
@@ -267,8 +268,7 @@ COUNT_MATCHING: Final = """
            AND ($4::text IS NULL OR device_serial = $4)
            AND ($5::text IS NULL OR officer_id = $5)
            AND ($6::text IS NULL OR station_id = $6)
-           AND ($7::text IS NULL OR station_id IN (
-                SELECT stations.station_id FROM stations WHERE stations.site_id = $7))
+           AND ($7::text[] IS NULL OR station_id = ANY ($7))
            AND ($8::text IS NULL OR borough = $8)
            AND ($9::text IS NULL OR category = $9)
            AND ($10::text IS NULL OR crime_ref = $10)
@@ -287,8 +287,7 @@ COUNT_MATCHING: Final = """
            AND ($4::text IS NULL OR device_serial = $4)
            AND ($5::text IS NULL OR officer_id = $5)
            AND ($6::text IS NULL OR station_id = $6)
-           AND ($7::text IS NULL OR station_id IN (
-                SELECT stations.station_id FROM stations WHERE stations.site_id = $7))
+           AND ($7::text[] IS NULL OR station_id = ANY ($7))
            AND ($8::text IS NULL OR borough = $8)
            AND ($9::text IS NULL OR category = $9)
            AND ($10::text IS NULL OR crime_ref = $10)
@@ -308,7 +307,9 @@ async def count_matching(
     """Return how many clips that may be held match, and their bytes."""
     async with connection.transaction(readonly=True):
         await connection.execute(PLAN_BY_ARGUMENTS)
-        row = await connection.fetchrow(COUNT_MATCHING, *_bind(asked, announced_until))
+        row = await connection.fetchrow(
+            COUNT_MATCHING, *await _bind(connection, asked, announced_until)
+        )
     return (0, 0) if row is None else (row["clip_count"], row["total_bytes"])
 
 
@@ -324,8 +325,7 @@ FIND_OTHER: Final = """
                AND ($4::text IS NULL OR device_serial = $4)
                AND ($5::text IS NULL OR officer_id = $5)
                AND ($6::text IS NULL OR station_id = $6)
-               AND ($7::text IS NULL OR station_id IN (
-                SELECT stations.station_id FROM stations WHERE stations.site_id = $7))
+               AND ($7::text[] IS NULL OR station_id = ANY ($7))
                AND ($8::text IS NULL OR borough = $8)
                AND ($9::text IS NULL OR category = $9)
                AND ($10::text IS NULL OR crime_ref = $10)
@@ -347,8 +347,7 @@ FIND_OTHER: Final = """
                AND ($4::text IS NULL OR device_serial = $4)
                AND ($5::text IS NULL OR officer_id = $5)
                AND ($6::text IS NULL OR station_id = $6)
-               AND ($7::text IS NULL OR station_id IN (
-                SELECT stations.station_id FROM stations WHERE stations.site_id = $7))
+               AND ($7::text[] IS NULL OR station_id = ANY ($7))
                AND ($8::text IS NULL OR borough = $8)
                AND ($9::text IS NULL OR category = $9)
                AND ($10::text IS NULL OR crime_ref = $10)
@@ -370,7 +369,9 @@ async def is_everything(
     """Tell whether there is no clip, of those that the asker may see, that does not match."""
     async with connection.transaction(readonly=True):
         await connection.execute(PLAN_BY_ARGUMENTS)
-        other = await connection.fetchval(FIND_OTHER, *_bind(asked, announced_until), _ERASED)
+        other = await connection.fetchval(
+            FIND_OTHER, *await _bind(connection, asked, announced_until), _ERASED
+        )
     return other is None
 
 
@@ -386,8 +387,7 @@ LIST_MATCHING: Final = """
            AND ($4::text IS NULL OR device_serial = $4)
            AND ($5::text IS NULL OR officer_id = $5)
            AND ($6::text IS NULL OR station_id = $6)
-           AND ($7::text IS NULL OR station_id IN (
-                SELECT stations.station_id FROM stations WHERE stations.site_id = $7))
+           AND ($7::text[] IS NULL OR station_id = ANY ($7))
            AND ($8::text IS NULL OR borough = $8)
            AND ($9::text IS NULL OR category = $9)
            AND ($10::text IS NULL OR crime_ref = $10)
@@ -407,8 +407,7 @@ LIST_MATCHING: Final = """
            AND ($4::text IS NULL OR device_serial = $4)
            AND ($5::text IS NULL OR officer_id = $5)
            AND ($6::text IS NULL OR station_id = $6)
-           AND ($7::text IS NULL OR station_id IN (
-                SELECT stations.station_id FROM stations WHERE stations.site_id = $7))
+           AND ($7::text[] IS NULL OR station_id = ANY ($7))
            AND ($8::text IS NULL OR borough = $8)
            AND ($9::text IS NULL OR category = $9)
            AND ($10::text IS NULL OR crime_ref = $10)
@@ -435,7 +434,9 @@ async def list_matching(
     """Return the next clips that match, in order of id."""
     async with connection.transaction(readonly=True):
         await connection.execute(PLAN_BY_ARGUMENTS)
-        rows = await connection.fetch(LIST_MATCHING, *_bind(asked, announced_until), after, limit)
+        rows = await connection.fetch(
+            LIST_MATCHING, *await _bind(connection, asked, announced_until), after, limit
+        )
     return [row["clip_id"] for row in rows]
 
 
@@ -452,7 +453,11 @@ PLAN_BY_ARGUMENTS: Final = "SELECT set_config('plan_cache_mode', 'force_custom_p
 _ERASED: Final = number_status("erased", "unclassified", is_held=False)
 
 
-def _bind(asked: ClipFilter, announced_until: datetime) -> list[object]:
+async def _bind(
+    connection: Connection, asked: ClipFilter, announced_until: datetime
+) -> list[object]:
+    # Known before the plan is made: the stations of a site are few, and an index has them.
+    stations = None if asked.site is None else await find_stations(connection, asked.site)
     settled, coming = (
         [
             number
@@ -466,7 +471,8 @@ def _bind(asked: ClipFilter, announced_until: datetime) -> list[object]:
         ]
         for is_settled in (True, False)
     )
-    return [announced_until, settled, coming, *[getattr(asked, name) for name in BOUND]]
+    values = [stations if name == "site" else getattr(asked, name) for name in BOUND]
+    return [announced_until, settled, coming, *values]
 
 
 COUNT_GROUP: Final = "SELECT count(*) FROM holds WHERE group_id = $1"

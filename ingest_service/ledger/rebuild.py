@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from ingest_service.domain.assertion import Assertion
 from ingest_service.domain.custody import CustodyEvent
 from ingest_service.domain.merkle import TileId
 from ingest_service.ledger.connection import Connection
@@ -299,6 +300,39 @@ RESTORE_RETENTION: Final = """
         size_bytes, computed_at, restored_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now(), $10)
 """
+
+
+RESTORE_ASSERTION: Final = """
+    INSERT INTO assertions (
+        assertion_id, clip_id, clip_seq, field, value, before, salt, source, asserted_by_kind,
+        asserted_by_id, asserted_at, corrects, request_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+"""
+
+
+async def restore_assertions(connection: Connection, assertions: Sequence[Assertion]) -> None:
+    """Write assertions as the chains of their clips tell them."""
+    await connection.executemany(
+        RESTORE_ASSERTION,
+        [
+            (
+                each.assertion_id,
+                each.clip_id,
+                each.clip_seq,
+                each.field,
+                each.value,
+                each.before,
+                each.salt,
+                each.source,
+                each.asserted_by_kind,
+                each.asserted_by_id,
+                each.asserted_at,
+                each.corrects,
+                each.request_id,
+            )
+            for each in assertions
+        ],
+    )
 
 
 async def restore_lives(connection: Connection, members: Sequence[dict[str, Any]]) -> None:

@@ -1,8 +1,11 @@
 """The rebuild: from the bucket alone comes a ledger that holds, and nothing but what is proved."""
 
+from dataclasses import replace
+
 import asyncpg
 import pytest
 
+from ingest_service.actions.assert_metadata import AssertTools, assert_metadata
 from ingest_service.actions.collect_cosignatures import collect_cosignatures
 from ingest_service.actions.issue_receipt import issue_receipt
 from ingest_service.actions.prove_log import PublishedHead
@@ -10,8 +13,10 @@ from ingest_service.actions.publish_checkpoint import check_published, publish_c
 from ingest_service.actions.rebuild_ledger import RebuildRefused, RebuildTools, rebuild_ledger
 from ingest_service.actions.sequence_log import sign_checkpoint
 from ingest_service.actions.stamp_checkpoint import stamp_checkpoint
+from ingest_service.domain.assertion import Statement
 from ingest_service.domain.checkpoint import Checkpoint, parse_proof
 from ingest_service.domain.clock import utc_now
+from ingest_service.domain.custody import Actor
 from ingest_service.domain.log_paths import (
     COSIGNED_PREFIX,
     LEAVES_PREFIX,
@@ -21,8 +26,11 @@ from ingest_service.domain.log_paths import (
 from ingest_service.domain.manifest import MANIFESTS_PREFIX, ManifestName
 from ingest_service.domain.note import parse_verifier_key
 from ingest_service.domain.receipt import verify_receipt
+from ingest_service.domain.retention import RetentionRules
 from ingest_service.errors import VaultUnavailable
+from ingest_service.ledger.assertions import list_assertions
 from ingest_service.ledger.connection import open_pool, reading
+from ingest_service.ledger.directory import Directory
 from ingest_service.notary.timestamps import make_time_authority
 from tests.actions.engine import (
     DOCK,
@@ -113,6 +121,33 @@ async def test_a_rebuilt_ledger_is_the_lost_one_and_its_audit_holds(kept, empty)
     ]
     await place_and_publish(empty, kept.vault)
     assert told(await audit(empty, kept.vault)) == ""
+
+
+async def assert_all(kept, clip, **fields):
+    rules = RetentionRules()
+    tools = AssertTools(kept.pool, kept.vault, Directory(), rules, utc_now)
+    said = Statement(fields, Actor("person", "P-anna"), "test")
+    return await assert_metadata(clip.clip_id, said, tools=tools)
+
+
+async def test_what_was_said_of_clips_comes_back_where_the_log_tells_it(kept, empty):
+    clip = kept.clips["secured"]
+    first = await assert_all(kept, clip, officer_id="P-17", category="arrest", title="A name")
+    [officer] = [each for each in first.assertions if each.field == "officer_id"]
+    await assert_all(kept, clip, clock_offset_ms=-61_000, officer_id="P-18")
+    await place_and_publish(kept.pool, kept.vault)
+
+    rebuilt = await rebuild(empty, kept.vault)
+
+    before, after = [await get_clip(pool, clip.clip_id) for pool in (kept.pool, empty)]
+    names = ("officer_id", "category", "evidential_state", "started_at_corrected")
+    assert [getattr(after, name) for name in names] == [getattr(before, name) for name in names]
+    async with reading(kept.pool) as old, reading(empty) as new:
+        said, found = [await list_assertions(each, clip.clip_id) for each in (old, new)]
+    nothing = bytes(16)
+    assert found == [replace(each, salt=nothing) for each in said if each.field != "title"]
+    assert officer.assertion_id in {each.assertion_id for each in found}
+    assert (rebuilt.assertions, rebuilt.assertions_lost) == (4, 1)
 
 
 async def test_the_log_goes_on_after_a_rebuild_and_its_history_is_the_published_one(kept, empty):

@@ -226,6 +226,11 @@ class Served:
         """Run a coroutine where the service's pool lives."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
 
+    @property
+    def dsn(self) -> str:
+        """Where the ledger is, for another process of the service."""
+        return self._dsn
+
     async def sql(self, statement: str, *values: object) -> list[dict[str, Any]]:
         """Look into the ledger, or move things there, past the API."""
 

@@ -5,6 +5,8 @@ import base64
 import hashlib
 import hmac
 import json
+import signal
+import sys
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -34,10 +36,15 @@ class Receiver:
 
     def __init__(self):
         self.requests = []
+        self.held, self.answered_first = asyncio.Event(), 0
         self.answers = []
         self.hangs = asyncio.Event()
         self.gate = None
         self.before_answer = None
+
+    def hold_after(self, answered):
+        """Answer so many requests, and then none until the gate is opened."""
+        self.gate, self.held, self.answered_first = asyncio.Event(), asyncio.Event(), answered
 
     async def start(self):
         self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -58,7 +65,8 @@ class Receiver:
                 }
                 body = await reader.readexactly(int(headers["content-length"]))
                 self.requests.append((lines[0], headers, body))
-                if self.gate is not None:
+                if self.gate is not None and len(self.requests) > self.answered_first:
+                    self.held.set()
                     await self.gate.wait()
                 status, more = self.answers.pop(0) if self.answers else (204, {})
                 fields = "".join(f"{name}: {value}\r\n" for name, value in more.items())
@@ -441,6 +449,67 @@ async def test_a_deleted_webhook_is_sent_nothing_and_its_secret_is_forgotten(
 
 
 # --- workers that die ----------------------------------------------------------------------
+
+
+WORKER = """
+import asyncio, sys
+from ingest_service.actions.deliver_webhook import DeliveryRules, deliver_next_webhook
+from ingest_service.actions.read_feed import FeedTail
+from ingest_service.courier.webhooks import Courier
+from ingest_service.domain.clock import utc_now
+from ingest_service.domain.secret_box import SecretBox
+from ingest_service.ledger.connection import open_pool
+
+async def work(dsn, source):
+    pool = await open_pool(dsn, connections_max=2, statement_timeout_s=10)
+    while True:
+        await deliver_next_webhook(
+            pool=pool,
+            tail=FeedTail(pool=pool, seats_max=1),
+            courier=Courier(may_be_private=True, timeout_s=30),
+            source=source,
+            rules=DeliveryRules(),
+            box=SecretBox(),
+            now=utc_now,
+        )
+
+asyncio.run(work(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("answered", [0, 1])
+async def test_no_event_is_missed_when_a_worker_is_killed(
+    served, dock, make_webhook, receiver, answered
+):
+    """SIGKILL, while the receiver has an event in hand: it comes again, under the same id."""
+    made = await make_webhook()
+    await dock.bring_in(b"x")
+    await served.publish_log()
+    await served.sql("UPDATE webhooks SET next_attempt_at = now() WHERE state = 'active'")
+    receiver.hold_after(answered)
+
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WORKER, served.dsn, served.resources.signer.name
+    )
+    try:
+        await asyncio.wait_for(receiver.held.wait(), 60)
+    finally:
+        worker.kill()
+        await worker.wait()
+    before = list(receiver.ids)
+    receiver.gate.set()
+    receiver.gate = None
+    await served.sql("UPDATE webhooks SET leased_until = now()")
+    await deliver(served)
+
+    assert worker.returncode == -signal.SIGKILL
+    assert len(before) == answered + 1
+    first, last = made["next_index"], max(receiver.indices)
+    assert sorted(set(receiver.indices)) == list(range(first, last + 1))
+    again = dict(zip(receiver.ids, receiver.indices, strict=True))
+    # Nothing of the dead worker's was recorded: all that it had sent comes again, as itself.
+    assert receiver.ids[answered + 1 : 2 * answered + 2] == before
+    assert len(again) == last - first + 1
 
 
 @pytest.mark.parametrize("point", ["before", "in", "after"])

@@ -58,6 +58,7 @@ _NOTE_HOLD: Final = """
     INSERT INTO holds (hold_id, clip_id, placed_by, placed_at, released_at) VALUES (?, ?, ?, ?, ?)
 """
 _NOTE_RELEASE: Final = "UPDATE holds SET released_at = ? WHERE hold_id = ?"
+_FIND_NUMBER: Final = "SELECT number FROM clips WHERE clip_id = ?"
 _LIST_DEEDS: Final = "SELECT clip_id, deed, kind FROM agenda WHERE day = ? ORDER BY clip_id, deed"
 _FIND_OPEN_HOLD: Final = """
     SELECT hold_id, placed_by FROM holds WHERE clip_id = ? AND released_at IS NULL
@@ -131,6 +132,9 @@ class Book:
         self.refused_holds = 0
         self.self_releases_refused = 0
         self.links_ended = 0
+        self.links_revoked = 0
+        self.requests_answered = 0
+        self.bulk_holds = 0
 
     def close(self) -> None:
         """Close the file."""
@@ -188,6 +192,15 @@ class Book:
         """Note the end of a hold: a notice begins at the earliest now."""
         self._store.execute(_NOTE_RELEASE, (at.timestamp(), hold_id.bytes))
         self._store.execute(_DELAY, (at.timestamp() + NOTICE_DAYS * _DAY_S, clip_id.bytes))
+
+    def note_deed(self, day: int, clip_id: UUID, deed: Deed, kind: HoldKind) -> None:
+        """Note what will be done to a clip, because of what was done to it."""
+        self._store.execute(_NOTE_DEED, (day, clip_id.bytes, deed, kind))
+
+    def find_number(self, clip_id: UUID) -> int | None:
+        """Return the number of a clip's recording; None: there is no such clip."""
+        row = self._store.execute(_FIND_NUMBER, (clip_id.bytes,)).fetchone()
+        return None if row is None else int(row[0])
 
     def list_deeds(self, day: int) -> list[tuple[UUID, Deed, HoldKind]]:
         """Return what is to be done on a day."""

@@ -14,6 +14,7 @@ from ingest_service.actions.assert_batch import assert_batch
 from ingest_service.actions.assert_metadata import AssertTools, assert_metadata
 from ingest_service.actions.hold_for_purpose import hold_for_purpose
 from ingest_service.actions.place_hold import Order, place_hold
+from ingest_service.actions.place_holds_in_bulk import place_holds, preview_hold
 from ingest_service.actions.record_access import record_access
 from ingest_service.actions.release_hold import release_hold
 from ingest_service.actions.restore_clip import restore_clip
@@ -21,12 +22,15 @@ from ingest_service.dev.year.book import Book
 from ingest_service.dev.year.persons import CUSTODIANS, DISPATCH
 from ingest_service.dev.year.plan import Deed
 from ingest_service.dev.year.prosecutors import Prosecutors
+from ingest_service.dev.year.requesters import Requesters
 from ingest_service.dev.year.service import Received, YearFailed
 from ingest_service.domain.assertion import Statement
 from ingest_service.domain.custody import Actor, Happening
 from ingest_service.domain.holds import HoldKind
 from ingest_service.domain.principal import Principal
 from ingest_service.errors import AnotherPersonNeeded, ClipsNotDisclosable, ErasureBegun
+from ingest_service.ledger.connection import reading
+from ingest_service.ledger.queries import ClipFilter
 from ingest_service.resources import Resources
 from schemas.assertion import AssertionBatch
 
@@ -37,6 +41,8 @@ _CLIPS_PER_DISCLOSURE: Final = 5
 _KEEPING: Final = frozenset({"evidential", "policing_purpose"})
 # Of so many releases, one is tried first by whoever placed the hold.
 _SELF_RELEASES: Final = 10
+_ORDER_LASTS_DAYS: Final = 20
+_LIST_GROUP: Final = "SELECT hold_id, clip_id FROM holds WHERE group_id = $1 ORDER BY clip_id"
 
 
 @dataclass(slots=True)
@@ -46,6 +52,7 @@ class People:
     opened: Resources
     book: Book
     prosecutors: Prosecutors
+    requesters: Requesters
     releases: int = 0
 
     # --- the shift ---------------------------------------------------------------------------
@@ -95,7 +102,7 @@ class People:
         deeds = self.book.list_deeds(day)
         for clip_id, deed, kind in deeds:
             try:
-                await self._do(clip_id, deed, kind)
+                await self._do(day, clip_id, deed, kind)
             except ErasureBegun:
                 self.book.refused_holds += 1
         disclosed = [clip_id for clip_id, deed, _ in deeds if deed == "disclose"]
@@ -105,9 +112,12 @@ class People:
                 await self.prosecutors.disclose(day, some)
             except ClipsNotDisclosable:
                 self.book.refused_holds += len(some)
+        await self.prosecutors.revoke_mistaken(day)
         await self.prosecutors.try_ended(day)
 
-    async def _do(self, clip_id: UUID, deed: Deed, kind: HoldKind) -> None:
+    async def _do(  # noqa: C901 - a table
+        self, day: int, clip_id: UUID, deed: Deed, kind: HoldKind
+    ) -> None:
         match deed:
             case "hold" | "late_hold":
                 await self._hold(clip_id, kind)
@@ -123,6 +133,12 @@ class People:
             case "free":
                 await self._say(clip_id, "non_evidential")
                 self.book.note_free(clip_id, self.opened.now())
+            case "ask":
+                await self.requesters.ask(clip_id)
+            case "answer":
+                await self.requesters.answer(clip_id)
+            case "hold_incident":
+                await self._hold_incident(day, clip_id)
             case "disclose":
                 pass  # with others of the day: see `do_deeds`
 
@@ -138,6 +154,43 @@ class People:
             locks_objects=opened.locks_objects,
         )
         self.book.note_hold(hold.hold_id, clip_id, person.id, opened.now())
+
+    async def _hold_incident(self, day: int, clip_id: UUID) -> None:
+        """Hold every clip of a clip's incident: counted first, and then exactly those."""
+        opened, person = self.opened, CUSTODIANS[clip_id.int % 2]
+        number = self.book.find_number(clip_id)
+        if number is None:
+            message = f"there is no clip {clip_id} in the books"
+            raise YearFailed(message)
+        asked = ClipFilter(incident=_name_incident(number))
+        described = {"incident": asked.incident}
+        order = Order("legal", f"ORDER/{asked.incident}", "preservation order", Actor.of(person))
+        counted = await preview_hold(asked, described, person, pool=opened.pool, now=opened.now)
+        done = await place_holds(
+            counted.token,
+            asked,
+            described,
+            order,
+            person,
+            confirm_count=counted.clip_count,
+            pool=opened.pool,
+            vault=opened.vault,
+            now=opened.now,
+            locks_objects=opened.locks_objects,
+        )
+        async with reading(opened.pool) as connection:
+            held = await connection.fetch(_LIST_GROUP, counted.group_id)
+        numbers = [self.book.find_number(row["clip_id"]) for row in held]
+        if len(held) + len(done.refused) != counted.clip_count or any(
+            each is None or _name_incident(each) != asked.incident for each in numbers
+        ):
+            message = f"the bulk hold of {asked.incident} held {numbers}"
+            raise YearFailed(message)
+        self.book.refused_holds += len(done.refused)
+        self.book.bulk_holds += 1
+        for row in held:
+            self.book.note_hold(row["hold_id"], row["clip_id"], person.id, opened.now())
+            self.book.note_deed(day + _ORDER_LASTS_DAYS, row["clip_id"], "release", "legal")
 
     async def _view(self, clip_id: UUID) -> None:
         """Look at a clip for a complaint: nobody thinks of holding it, the service does."""
@@ -219,11 +272,16 @@ class People:
         )
 
 
+def _name_incident(number: int) -> str:
+    """Return the incident that a recording belongs to: three cameras see each."""
+    return f"CAD-{number // 3}"
+
+
 def _list_fields(received: Received) -> dict[str, object] | None:
     """Return what dispatch knows of a clip; None: nothing."""
     fate = received.fate
     known = {"category": fate.category, "evidential_state": fate.state}
     said = {name: value for name, value in known.items() if value is not None}
     if said:
-        said["incident_id"] = f"CAD-{fate.number // 3}"
+        said["incident_id"] = _name_incident(fate.number)
     return dict(said) or None

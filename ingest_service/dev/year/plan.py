@@ -20,6 +20,9 @@ Deed = Literal[
     "free",
     "late_hold",
     "disclose",
+    "ask",
+    "answer",
+    "hold_incident",
 ]
 
 YEAR_DAYS: Final = 365
@@ -50,6 +53,10 @@ _COMPLAINED: Final = 0.01
 # Given to the defence, or to whom they show, and erased once the link has ended.
 _GIVEN_OUT: Final = 0.005
 _RESTORED: Final = 0.01
+# Somebody whom they show has asked for them, and is answered within the month.
+_ASKED_FOR: Final = 0.01
+# All clips of an incident are held at once, after a dry run.
+_HELD_TOGETHER: Final = 0.01
 _TOO_LATE: Final = 0.005
 _NEVER_CLASSIFIED: Final = 0.3
 
@@ -150,6 +157,8 @@ def _draw_passing(chance: random.Random, days: int) -> list[tuple[int, Deed, Hol
         ),
         (_GIVEN_OUT, [(placed, "disclose", kind)]),
         (_RESTORED, [(days + 4, "restore", kind)]),
+        (_ASKED_FOR, [(placed, "ask", kind), (placed + chance.randint(5, 28), "answer", kind)]),
+        (_HELD_TOGETHER, [(placed, "hold_incident", "legal")]),
         (_TOO_LATE, [(days + NOTICE_DAYS + 9, "late_hold", kind)]),
     )
     for width, deeds in bounds:

@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from ingest_service.actions.disclose_clips import DisclosureOrder, disclose_clips
+from ingest_service.actions.revoke_disclosure import revoke_disclosure
 from ingest_service.actions.use_link import Use, check_use, find_link, record_use
 from ingest_service.dev.year.book import Book
 from ingest_service.dev.year.persons import DISCLOSER
@@ -16,6 +17,9 @@ from ingest_service.domain.disclosure import Disclosure, Recipient
 from ingest_service.errors import LinkEnded
 from ingest_service.resources import Resources
 
+# One in so many is a mistake, which is noticed after some days.
+_MISTAKEN: Final = 7
+_NOTICED_DAYS: Final = 3
 _LINK_LASTS: Final = timedelta(days=28)
 
 
@@ -23,17 +27,34 @@ _LINK_LASTS: Final = timedelta(days=28)
 class Prosecutors:
     """Whoever has a link, and those that end one day.
 
-    links  day of their end -> (disclosure, its token)
+    links     day of their end -> (disclosure, its token)
+    mistaken  day on which somebody notices that they went to the wrong people -> the same
+    given     how many there were
     """
 
     opened: Resources
     book: Book
     links: dict[int, list[tuple[Disclosure, str]]] = field(default_factory=dict)
+    mistaken: dict[int, list[tuple[Disclosure, str]]] = field(default_factory=dict)
+    given: int = 0
 
     async def try_ended(self, day: int) -> None:
         """Try the links whose time ended yesterday: they must open nothing."""
         for disclosure, token in self.links.pop(day - 1, []):
             await self._check_ended(disclosure, token)
+
+    async def revoke_mistaken(self, day: int) -> None:
+        """Revoke what went to the wrong people: from then on their links open nothing."""
+        for disclosure, token in self.mistaken.pop(day, []):
+            await revoke_disclosure(
+                disclosure.disclosure_id,
+                DISCLOSER,
+                authority="sent to the wrong chambers",
+                pool=self.opened.pool,
+                now=self.opened.now,
+            )
+            await self._check_ended(disclosure, token)
+            self.book.links_revoked += 1
 
     async def disclose(self, day: int, clip_ids: Sequence[UUID]) -> None:
         """Disclose clips; their recipient accepts the terms and fetches each of them."""
@@ -61,6 +82,9 @@ class Prosecutors:
             self.book.note_hold(
                 uuid4(), clip_id, DISCLOSER.id, disclosure.made_at, until=expires_at
             )
+        self.given += 1
+        if self.given % _MISTAKEN == 0:
+            self.mistaken.setdefault(day + _NOTICED_DAYS, []).append((disclosure, token))
         self.links.setdefault(day + _LINK_LASTS.days, []).append((disclosure, token))
         linked = await find_link(token, pool=opened.pool, now=opened.now)
         await record_use(

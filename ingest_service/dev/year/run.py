@@ -14,6 +14,7 @@ from ingest_service.dev.year.life import Progress, Scenario, Year
 from ingest_service.dev.year.people import People
 from ingest_service.dev.year.plants import Planter
 from ingest_service.dev.year.prosecutors import Prosecutors
+from ingest_service.dev.year.requesters import Requesters
 from ingest_service.dev.year.rule_makers import RuleMakers
 from ingest_service.dev.year.service import CONNECTIONS, Service, YearFailed, make_resources
 from ingest_service.ledger.connection import close_pool, open_pool
@@ -74,7 +75,7 @@ async def run_year(
             tell(progress)
 
         planter = Planter(scenario.plants, owner_dsn, vault, book)
-        people = People(opened, book, Prosecutors(opened, book))
+        people = People(opened, book, Prosecutors(opened, book), Requesters(opened, book))
         year = Year(
             scenario, clock, Service(opened), people, RuleMakers(opened, book), book, planter, note
         )
@@ -94,6 +95,9 @@ async def run_year(
                 "holds refused, the deletion had begun": book.refused_holds,
                 "second words refused, of the same person": book.self_releases_refused,
                 "links that opened nothing after their time": book.links_ended,
+                "disclosures revoked": book.links_revoked,
+                "subject access requests answered": book.requests_answered,
+                "bulk holds, after a dry run": book.bulk_holds,
             },
             days=end.day,
             clips=end.clips,
