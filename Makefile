@@ -57,10 +57,11 @@ lock: install ## remake the lock files (UPGRADE=--upgrade takes newer versions)
 protocol: install ## which line of the upload protocols holds, was decided, or fails
 	@$(BIN)/python -m tests.protocol.table
 
-schema: install ## remake schemas/ledger.sql, schemas/openapi.json and the JSON Schemas
+schema: install ## remake schemas/ (ledger.sql, openapi.json, JSON Schemas) and docs/metrics.md
 	@$(BIN)/python -m ingest_service.dev.schema > schemas/ledger.sql
 	@$(BIN)/python -m ingest_service openapi > schemas/openapi.json
 	@$(BIN)/python -m ingest_service schemas schemas
+	@$(BIN)/python -m ingest_service.dev.metrics > docs/metrics.md
 
 page: ## remake the bundle of Uppy for /upload (needs Node and npm)
 	@sh web/uppy/build.sh

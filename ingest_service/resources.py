@@ -14,6 +14,7 @@ from ingest_service.actions.identify_principal import Authenticator
 from ingest_service.actions.prove_log import PublishedHead
 from ingest_service.actions.read_feed import FeedTail
 from ingest_service.actions.record_denials import SecurityLog
+from ingest_service.actions.sample_metrics import sampling
 from ingest_service.actions.take_upload import Holders
 from ingest_service.courier.webhooks import Courier
 from ingest_service.domain.admission import Door
@@ -177,6 +178,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         await stack.enter_async_context(security.running())
         await stack.enter_async_context(listening(pool, holders.interrupt, feed.ring))
         stack.push_async_callback(witnesses.close)
+        budget = ReplayBudget(settings.replay_bytes_max)
+        door = Door(settings.requests_in_work_max, pressure=pool.line.pressure)
+        await stack.enter_async_context(sampling(pool=pool, door=door, budget=budget, now=utc_now))
         courier = Courier(may_be_private=settings.webhook_allow_private)
         stack.push_async_callback(courier.close)
         yield Resources(
@@ -195,7 +199,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 ),
             ),
             holders=holders,
-            budget=ReplayBudget(settings.replay_bytes_max),
+            budget=budget,
             rules=UploadRules(
                 part_bytes=settings.part_bytes,
                 clip_bytes_max=settings.clip_bytes_max,
@@ -223,7 +227,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             base_url=settings.base_url,
             json_bytes_max=settings.json_bytes_max,
             worker_stale_after_s=settings.worker_stale_after_s,
-            door=Door(settings.requests_in_work_max, pressure=pool.line.pressure),
+            door=door,
             lag=ReadBackLag(),
             feed=feed,
             security=security,

@@ -197,6 +197,14 @@ class Settings(BaseSettings):
         description="Folder shared by the API processes for their metrics; set by `ingest serve` "
         "itself when unset.",
     )
+    work_metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port of INGEST_HOST on which `ingest work` answers scrapes, without a token: "
+        "for Prometheus alone. 0: none; on one machine `/metrics` of the API holds the jobs' too, "
+        "where both have one `PROMETHEUS_MULTIPROC_DIR`.",
+    )
     log_format: Literal["json", "console"] = Field(
         default="json", description="'json': one object per line; 'console': for people."
     )

@@ -116,3 +116,46 @@ def test_every_metric_is_named_for_the_service():
     )
 
     assert names.split() == []
+
+
+def test_a_tally_gives_its_histogram_what_observing_would():
+    text = run(
+        "from ingest_service import telemetry as t\n"
+        "values = [0.0, 0.004, 0.005, 0.3, 59, 61, 1e9]\n"
+        "tally = t.tally(t.VAULT_SECONDS, 'tallied')\n"
+        "observed = t.VAULT_SECONDS.labels('observed')\n"
+        "for value in values: tally.note(value); observed.observe(value)\n"
+        "t.sample(); tally.note(1); t.sample(); observed.observe(1); t.sample()\n"
+        "print(t.render_metrics()[0].decode())"
+    )
+
+    def series(operation):
+        lines = [line for line in text.splitlines() if f'"{operation}"' in line]
+        return [line.replace(operation, "") for line in lines if "_created" not in line]
+
+    assert series("tallied") == series("observed") != []
+
+
+def test_what_is_sampled_is_as_it_is_when_it_is_sampled():
+    text = run(
+        "from ingest_service import telemetry as t\n"
+        "with t.sampled(lambda: t.LEDGER_WAITING.set(7)): t.sample()\n"
+        "t.LEDGER_WAITING.inc(); t.sample()\n"
+        "print(t.render_metrics()[0].decode())"
+    )
+
+    assert "ingest_ledger_waiting 8.0" in text
+
+
+def test_jobs_answer_scrapes_of_their_own():
+    text = run(
+        "import socket, urllib.request\n"
+        "from ingest_service import telemetry as t\n"
+        "taken = socket.create_server(('127.0.0.1', 0))\n"
+        "port = taken.getsockname()[1]; taken.close()\n"
+        "t.serve_metrics('127.0.0.1', port); t.CLIPS_SECURED.inc(3)\n"
+        "ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open\n"
+        "print(ask(f'http://127.0.0.1:{port}/metrics').read().decode())"
+    )
+
+    assert "ingest_clips_secured_total 3.0" in text

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 from uuid import UUID
 
+from ingest_service import telemetry
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.upload import Upload
 from ingest_service.errors import (
@@ -168,6 +169,8 @@ async def _take_over(
                 name = None if taker is None else taker.name
                 taken = await uploads.seize_upload(connection, upload_id, upload.epoch, name)
                 if taken is not None:
+                    if upload.leased_by is not None:
+                        telemetry.TAKE_OVERS.inc()
                     return taken
             elif pause_s == _FIRST_PAUSE_S:
                 await uploads.interrupt_holder(connection, upload_id)

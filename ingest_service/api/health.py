@@ -78,6 +78,7 @@ async def get_metrics(
     _operator: Annotated[Principal, Depends(Granted(OPERATE))],
 ) -> Response:
     """Return the metrics in Prometheus text format. Needs a token with the scope `operate`."""
+    telemetry.sample()
     # With several processes this reads their files.
     text, content_type = await run_in_threadpool(telemetry.render_metrics)
     return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})

@@ -30,7 +30,27 @@ _ID_CHARS: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 # Other methods share one label: a stranger must not make us a metric per invented word.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _UNMATCHED: Final = "unmatched"
-_SURFACES: Final = {"files": "tus", "v1": "native", "log": "log", "d": "links"}
+_SURFACES: Final = {"files": "tus", "v1": "queries", "log": "log", "d": "links"}
+# What docks ask; the rest of /v1 is asked by people and services.
+_NATIVE: Final = frozenset(
+    {
+        ("POST", "/v1/clips"),
+        ("GET", "/v1/time"),
+        ("POST", "/v1/clips/{clip_id}/chunks/{index}"),
+        ("GET", "/v1/clips/{clip_id}/chunks"),
+        ("POST", "/v1/clips/{clip_id}/seal"),
+        ("GET", "/v1/clips/{clip_id}/receipt"),
+        ("POST", "/v1/devices/{serial}/manifest"),
+    }
+)
+# These take as long as their callers like; their time says nothing of the service.
+_LONG: Final = {
+    "/v1/events": "feed",
+    "/v1/events/stream": "feed",
+    "/v1/clips/export": "downloads",
+    "/v1/clips/{clip_id}/content": "downloads",
+    "/v1/clips/{clip_id}/pack": "downloads",
+}
 # Probes come every few seconds; their lines would bury the others.
 _QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics"})
 # Thousands a second when it matters: they are counted, and one line tells of many.
@@ -54,7 +74,7 @@ class _Meters:
     surface: str
     route: str
     method: str
-    seconds: Any
+    seconds: telemetry.Tally
     by_status: dict[int, Any] = field(default_factory=dict)
 
     def count(self, status: int, seconds: float) -> None:
@@ -63,7 +83,7 @@ class _Meters:
             counter = telemetry.REQUESTS.labels(self.surface, self.method, self.route, str(status))
             self.by_status[status] = counter
         counter.inc()
-        self.seconds.observe(seconds)
+        self.seconds.note(seconds)
 
 
 class ObserveRequests:
@@ -169,12 +189,19 @@ class ObserveRequests:
         meters = self._meters.get((route, method))
         if meters is None:
             known_method = method if method in _METHODS else "other"
-            surface = _SURFACES.get(route.lstrip("/").split("/", 1)[0], "ops")
-            seconds = telemetry.REQUEST_SECONDS.labels(surface, known_method, route)
+            surface = name_surface(known_method, route)
+            seconds = telemetry.tally(telemetry.REQUEST_SECONDS, surface, known_method, route)
             meters = _Meters(surface, route, known_method, seconds)
             if method in _METHODS:
                 self._meters[route, method] = meters
         return meters
+
+
+def name_surface(method: str, route: str) -> str:
+    """Return who asks here: the surface of the metrics."""
+    if (method, route) in _NATIVE:
+        return "native"
+    return _LONG.get(route) or _SURFACES.get(route.lstrip("/").split("/", 1)[0], "ops")
 
 
 def _note_denial(scope: Scope, meters: _Meters, fields: dict[str, object]) -> None:

@@ -11,7 +11,7 @@ from ingest_service.jobs.run import run_jobs
 from ingest_service.resources import open_resources
 from ingest_service.settings import Settings
 from ingest_service.signer import SigningKeyUnusable
-from ingest_service.telemetry import configure_logging
+from ingest_service.telemetry import configure_logging, serve_metrics
 
 
 def work() -> None:
@@ -24,8 +24,10 @@ def work() -> None:
     settings = require_settings()
     configure_logging(form=settings.log_format, level=settings.log_level)
     try:
+        if settings.work_metrics_port:
+            serve_metrics(settings.host, settings.work_metrics_port)
         uvloop.run(_work(settings))
-    except (IngestError, SigningKeyUnusable, NoteInvalid, TimestampInvalid) as error:
+    except (OSError, IngestError, SigningKeyUnusable, NoteInvalid, TimestampInvalid) as error:
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from error
 

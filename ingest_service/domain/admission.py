@@ -131,7 +131,7 @@ class Door:
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._in_work_max = in_work_max
+        self.in_work_max = in_work_max
         self._pressure = pressure
         self._appointments: dict[Kind, Appointments] = {
             kind: Appointments(monotonic=monotonic, chance=chance) for kind in FULLNESS_MAX
@@ -145,7 +145,7 @@ class Door:
         """
         appointments = self._appointments[kind]
         fullness_max = FULLNESS_MAX[kind]
-        if self.in_work >= fullness_max * self._in_work_max or self._pressure() >= fullness_max:
+        if self.in_work >= fullness_max * self.in_work_max or self._pressure() >= fullness_max:
             return appointments.refuse()
         appointments.admit()
         self.in_work += 1

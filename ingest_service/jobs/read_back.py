@@ -1,9 +1,13 @@
 """Read sealed clips back; several at once, oldest first."""
 
+from datetime import datetime
+from typing import Final
+
 import structlog
 
 from ingest_service import telemetry
 from ingest_service.actions.read_back_clip import read_back_claimed
+from ingest_service.domain.clip import Clip
 from ingest_service.ledger.clips import claim_read_backs
 from ingest_service.ledger.connection import reading
 from ingest_service.resources import Resources
@@ -11,6 +15,8 @@ from ingest_service.resources import Resources
 log = structlog.get_logger()
 # Besides the time for its size, a claim lasts this long; then another worker may take the clip.
 _CLAIM_S = 20.0
+_TO_SECURE: Final = telemetry.tally(telemetry.TIME_TO_SECURE)
+_AT_RISK: Final = telemetry.tally(telemetry.TIME_AT_RISK)
 
 
 async def read_back_next(opened: Resources) -> int:
@@ -28,10 +34,20 @@ async def read_back_next(opened: Resources) -> int:
         state = await read_back_claimed(
             clip, pool=opened.pool, vault=opened.vault, now=opened.now, lock=opened.jobs.object_lock
         )
+        if state is not None:
+            telemetry.READ_BACK_BYTES.inc(clip.size_bytes or 0)
         if state == "secured":
             telemetry.CLIPS_SECURED.inc()
+            _note_times(clip, opened.now())
             log.info("clip_secured", clip_id=str(clip_id))
         elif state == "quarantined":
             telemetry.CLIPS_QUARANTINED.inc()
             log.error("clip_quarantined", clip_id=str(clip_id))
     return len(claimed)
+
+
+def _note_times(clip: Clip, secured_at: datetime) -> None:
+    sealed_at = clip.sealed_at or secured_at
+    # Times of two machines: a clock that runs behind makes none of them negative.
+    _TO_SECURE.note(max(0.0, (secured_at - sealed_at).total_seconds()))
+    _AT_RISK.note(max(0.0, (secured_at - clip.announced_at).total_seconds()))

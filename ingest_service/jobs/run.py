@@ -19,6 +19,7 @@ from ingest_service.jobs.expire_uploads import expire_uploads
 from ingest_service.jobs.finish_uploads import finish_uploads
 from ingest_service.jobs.fold_counts import fold_counts
 from ingest_service.jobs.join_partials import join_due_partials
+from ingest_service.jobs.measure_queues import measure_queues
 from ingest_service.jobs.probe_media import probe_next_media
 from ingest_service.jobs.read_back import read_back_next
 from ingest_service.jobs.sequence_log import lead_log
@@ -34,6 +35,7 @@ _SLOW: Final = 10
 # Where footage always comes in one clip per rest is probed: enough for a day's clips in a day.
 _PROBE_REST: Final = 3
 _A_MINUTE_S: Final = 60.0
+_A_QUARTER_MINUTE_S: Final = 15.0
 # A webhook that does not answer holds up one of them for some seconds, and rests then.
 _WEBHOOKS_AT_ONCE: Final = 4
 
@@ -62,6 +64,7 @@ async def run_until(opened: Resources, stop: asyncio.Event) -> None:
         "fold_counts": (fold_counts, pause_s * _SLOW),
         "count_completeness": (count_completeness, pause_s * _SLOW),
         "measure_at_risk": (measure_at_risk, _A_MINUTE_S),
+        "measure_queues": (measure_queues, _A_QUARTER_MINUTE_S),
         "measure_webhooks": (measure_lag, pause_s * _SLOW),
         "check_fixity": (check_next_fixity, pause_s * _SLOW),
         "probe_media": (probe_next_media, pause_s * _PROBE_REST),

@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import asyncpg
 from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
 
-from ingest_service.errors import LedgerUnavailable
+from ingest_service import telemetry
+from ingest_service.errors import LedgerBusy, LedgerUnavailable
 from ingest_service.ledger.line import Line
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
@@ -26,6 +27,8 @@ _STATEMENTS_MAX: Final = 50_000
 _RENEWED_SHARE: Final = 0.001
 _IDLE_MAX_S: Final = 300.0
 WAIT_MAX_S: Final = 2.0
+_BUSY: Final = telemetry.LEDGER_ERRORS.labels("busy")
+_FAILED: Final = telemetry.LEDGER_ERRORS.labels("unavailable")
 
 # What asyncpg raises when the server, the network or the pool is the trouble, not the statement.
 _UNAVAILABLE = (
@@ -227,7 +230,11 @@ async def reading(pool: Pool, *, is_urgent: bool = False) -> AsyncIterator[Conne
     try:
         async with pool.acquire(timeout=_patience(pool), **turn) as connection:
             yield connection
+    except LedgerBusy:
+        _BUSY.inc()
+        raise
     except _UNAVAILABLE as error:
+        _FAILED.inc()
         raise LedgerUnavailable(_reason(error)) from error
 
 
@@ -245,7 +252,11 @@ async def writing(pool: Pool) -> AsyncIterator[Connection]:
             connection.transaction(),
         ):
             yield connection
+    except LedgerBusy:
+        _BUSY.inc()
+        raise
     except _UNAVAILABLE as error:
+        _FAILED.inc()
         raise LedgerUnavailable(_reason(error)) from error
 
 

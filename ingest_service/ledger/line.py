@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from ingest_service import telemetry
 from ingest_service.domain.admission import Appointments
 from ingest_service.errors import LedgerBusy
 
@@ -14,6 +15,8 @@ _WEIGHT: Final = 0.05
 _HELD_FIRST_S: Final = 0.005
 # One statement that hangs says nothing about the others.
 _HELD_MAX_S: Final = 1.0
+_HELD: Final = telemetry.tally(telemetry.LEDGER_HELD_SECONDS)
+_WAITED: Final = telemetry.tally(telemetry.LEDGER_WAIT_SECONDS)
 # The door closes at a part of the wait at which the line does: who was let in is to be served, or
 # what was done for him so far was done in vain.
 _DOOR_SHARE: Final = 0.25
@@ -42,6 +45,16 @@ class Line:
         self._waiting: OrderedDict[asyncio.Future[None], float] = OrderedDict()
         self._urgent: OrderedDict[asyncio.Future[None], float] = OrderedDict()
         self._appointments = Appointments(monotonic=monotonic)
+
+    @property
+    def places(self) -> int:
+        """How many there are."""
+        return self._places
+
+    @property
+    def taken_count(self) -> int:
+        """How many are taken."""
+        return self._places - self._free
 
     @property
     def waiting_count(self) -> int:
@@ -88,17 +101,20 @@ class Line:
 
     def leave(self, entered_at: float) -> None:
         """Give the place back."""
-        held_s = min(self._monotonic() - entered_at, _HELD_MAX_S)
+        took_s = self._monotonic() - entered_at
+        _HELD.note(took_s)
+        held_s = min(took_s, _HELD_MAX_S)
         self._held_s += _WEIGHT * (held_s - self._held_s)
         self._pass_on()
 
     async def _wait(self, timeout_s: float, *, is_urgent: bool) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._urgent if is_urgent else self._waiting
-        waiting[turn] = self._monotonic()
+        began_at = waiting[turn] = self._monotonic()
         try:
             async with asyncio.timeout(timeout_s):
                 await turn
+            _WAITED.note(self._monotonic() - began_at)
         except BaseException:
             if turn.done() and not turn.cancelled():
                 # The place was given to us in the very moment in which we gave up.

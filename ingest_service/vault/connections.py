@@ -14,6 +14,7 @@ from typing import Final, Literal, cast
 
 import httptools
 
+from ingest_service import telemetry
 from ingest_service.errors import ChunkMisshapen
 from ingest_service.vault import Body
 from ingest_service.vault.failures import StoreFailed
@@ -48,6 +49,12 @@ class StoreConnection(asyncio.Protocol):
         self.status = 0
         self.headers: dict[str, str] = {}
         self.idle_since = 0.0
+        self.sent_at = 0.0
+
+    @property
+    def waited_s(self) -> float:
+        """How long the store took from the request's last byte to now, in seconds."""
+        return self._loop.time() - self.sent_at
 
     @property
     def is_reusable(self) -> bool:
@@ -74,6 +81,7 @@ class StoreConnection(asyncio.Protocol):
                 self._is_sent = True
             else:
                 self._is_sent = await self._send_body(head, body)
+            self.sent_at = self._loop.time()
             while not self._has_head:
                 await self._wait()
         except BaseException:
@@ -265,6 +273,13 @@ class StoreConnections:
             "read": asyncio.Semaphore(connections_max),
         }
         self._idle: list[StoreConnection] = []
+        self._busy = {"write": 0, "read": 0}
+
+    def sample(self) -> None:
+        """Tell the metrics how many connections carry a request."""
+        for use, count in self._busy.items():
+            telemetry.VAULT_BUSY.labels(use).set(count)
+        telemetry.VAULT_BUSY_MAX.set(self._connections_max)
 
     @asynccontextmanager
     async def lend(self, use: Literal["read", "write"]) -> AsyncIterator[StoreConnection]:
@@ -279,6 +294,7 @@ class StoreConnections:
         except TimeoutError:
             message = f"all {self._connections_max} connections to the store are busy"
             raise StoreFailed(message, may_pass=False) from None
+        self._busy[use] += 1
         try:
             connection = self._take_idle() or await self._connect()
             try:
@@ -290,6 +306,7 @@ class StoreConnections:
                 else:
                     connection.abort()
         finally:
+            self._busy[use] -= 1
             self._slots[use].release()
 
     def close(self) -> None:

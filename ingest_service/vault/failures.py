@@ -1,6 +1,7 @@
 """What the store's refusals mean to us."""
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -9,6 +10,7 @@ import aiohttp
 from botocore import exceptions as botocore_errors
 from botocore.parsers import ResponseParserError
 
+from ingest_service import telemetry
 from ingest_service.errors import ChunkCorrupted, IngestError, StoredBytesLost, VaultFull
 
 
@@ -95,16 +97,34 @@ def status_of(error: botocore_errors.ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+def count_failure(operation: str, error: Exception) -> None:
+    """Count a try that the store failed; what is not its fault is not counted."""
+    for kind, cause in _KINDS.items():
+        if isinstance(error, cause):
+            telemetry.VAULT_ERRORS.labels(operation, kind).inc()
+
+
+_KINDS: Final[dict[str, type[Exception]]] = {
+    "failed": StoreFailed,
+    "full": VaultFull,
+    "lost": StoredBytesLost,
+    "corrupted": ChunkCorrupted,
+}
+
+
 @contextmanager
-def translating() -> Iterator[None]:
-    """Turn what aiobotocore raises into what the vault raises."""
+def translating(operation: str) -> Iterator[None]:
+    """Turn what aiobotocore raises into what the vault raises; time and count the request."""
+    started = time.perf_counter()
     try:
         yield
     except botocore_errors.ClientError as error:
         told = error.response.get("Error", {})
-        raise judge(
+        failure = judge(
             status_of(error), told.get("Code", ""), told.get("Message", ""), has_digest=False
-        ) from error
+        )
+        count_failure(operation, failure)
+        raise failure from error
     except (
         botocore_errors.HTTPClientError,
         botocore_errors.ConnectionError,
@@ -113,5 +133,7 @@ def translating() -> Iterator[None]:
         OSError,
         TimeoutError,
     ) as error:
-        message = f"{type(error).__name__}: {error}"
-        raise StoreFailed(message) from error
+        failure = StoreFailed(f"{type(error).__name__}: {error}")
+        count_failure(operation, failure)
+        raise failure from error
+    telemetry.tally(telemetry.VAULT_SECONDS, operation).note(time.perf_counter() - started)

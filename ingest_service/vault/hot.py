@@ -8,10 +8,17 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from ingest_service.errors import StoredBytesLost
+from ingest_service import telemetry
+from ingest_service.errors import ChunkCorrupted, StoredBytesLost, VaultFull
 from ingest_service.vault import Body
 from ingest_service.vault.connections import StoreConnections
-from ingest_service.vault.failures import KeyTaken, StoreFailed, judge, parse_refusal
+from ingest_service.vault.failures import (
+    KeyTaken,
+    StoreFailed,
+    count_failure,
+    judge,
+    parse_refusal,
+)
 from ingest_service.vault.signing import RequestSigner
 
 _STATUS_OK: Final = 200
@@ -19,6 +26,10 @@ _STATUS_PARTIAL: Final = 206
 _STATUS_TAKEN: Final = 412
 # A delete marker, other content than before (If-Match), a range beyond the end.
 _STATUS_LOST: Final = frozenset({405, 412, 416})
+# What is the store's doing, and not the dock's.
+_STORES_FAULT: Final = (StoreFailed, StoredBytesLost, VaultFull)
+_PUT_WAITED: Final = telemetry.tally(telemetry.VAULT_SECONDS, "put")
+_GET_WAITED: Final = telemetry.tally(telemetry.VAULT_SECONDS, "get")
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)")
 
 
@@ -104,16 +115,24 @@ class HotRequests:
         if only_new:
             headers["if-none-match"] = "*"
         head = self._make_head("PUT", key, query, headers, body.length_bytes)
-        async with self._connections.lend("write") as connection:
-            await connection.send(head, body)
-            answer = await connection.read_small()
-            if connection.status == _STATUS_OK and connection.headers.get("etag"):
-                return connection.headers
-            # (409 is another conditional write under way: asked again, it tells.)
-            if only_new and connection.status == _STATUS_TAKEN:
-                raise KeyTaken
-            code, message = parse_refusal(answer)
-            raise judge(connection.status, code, message, has_digest=sha256 is not None)
+        try:
+            async with self._connections.lend("write") as connection:
+                await connection.send(head, body)
+                _PUT_WAITED.note(connection.waited_s)
+                answer = await connection.read_small()
+                if connection.status == _STATUS_OK and connection.headers.get("etag"):
+                    return connection.headers
+                # (409 is another conditional write under way: asked again, it tells.)
+                if only_new and connection.status == _STATUS_TAKEN:
+                    raise KeyTaken
+                code, message = parse_refusal(answer)
+                failure = judge(connection.status, code, message, has_digest=sha256 is not None)
+                if isinstance(failure, ChunkCorrupted):
+                    count_failure("put", failure)
+                raise failure
+        except _STORES_FAULT as error:
+            count_failure("put", error)
+            raise
 
     async def get(self, key: str, query: str, reading: Reading) -> AsyncGenerator[bytes, None]:
         """Yield the rest of a reading, moving its offset before each block.
@@ -123,21 +142,26 @@ class HotRequests:
             StoreFailed: the answer broke off; `reading` knows where.
         """
         head = self._make_head("GET", key, query, reading.make_headers())
-        async with self._connections.lend("read") as connection:
-            await connection.send(head)
-            if connection.status not in {_STATUS_OK, _STATUS_PARTIAL}:
-                code, message = parse_refusal(await connection.read_small())
-                if connection.status in _STATUS_LOST:
-                    reason = f"{key} is not as it was stored: {connection.status} {code}"
-                    raise StoredBytesLost(reason)
-                raise judge(connection.status, code, message, has_digest=False)
-            reading.start(connection.status, connection.headers)
-            while block := await connection.read():
-                reading.offset += len(block)
-                yield block
-        if not reading.is_done:
-            message = f"the store's answer ended at {reading.offset} of {reading.stop}"
-            raise StoreFailed(message)
+        try:
+            async with self._connections.lend("read") as connection:
+                await connection.send(head)
+                _GET_WAITED.note(connection.waited_s)
+                if connection.status not in {_STATUS_OK, _STATUS_PARTIAL}:
+                    code, message = parse_refusal(await connection.read_small())
+                    if connection.status in _STATUS_LOST:
+                        reason = f"{key} is not as it was stored: {connection.status} {code}"
+                        raise StoredBytesLost(reason)
+                    raise judge(connection.status, code, message, has_digest=False)
+                reading.start(connection.status, connection.headers)
+                while block := await connection.read():
+                    reading.offset += len(block)
+                    yield block
+            if not reading.is_done:
+                message = f"the store's answer ended at {reading.offset} of {reading.stop}"
+                raise StoreFailed(message)
+        except _STORES_FAULT as error:
+            count_failure("get", error)
+            raise
 
     def _make_head(
         self, method: str, key: str, query: str, headers: dict[str, str], length_bytes: int = 0

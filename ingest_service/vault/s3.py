@@ -23,6 +23,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
+from ingest_service import telemetry
 from ingest_service.domain.retention import LockMode
 from ingest_service.errors import (
     ChunkCorrupted,
@@ -147,7 +148,7 @@ class S3Vault:
         """Return the first key under a prefix; see `Vault.find_first_key`."""
 
         async def send() -> str | None:
-            with translating():
+            with translating("list_objects_v2"):
                 answer = await self._client.list_objects_v2(
                     Bucket=self._bucket, Prefix=prefix, StartAfter=after, MaxKeys=1
                 )
@@ -160,7 +161,7 @@ class S3Vault:
         """Yield the keys under a prefix; see `Vault.list_keys`."""
 
         async def send() -> list[str]:
-            with translating():
+            with translating("list_objects_v2"):
                 answer = await self._client.list_objects_v2(
                     Bucket=self._bucket, Prefix=prefix, StartAfter=after
                 )
@@ -177,7 +178,7 @@ class S3Vault:
         await self._probe_if_unknown()
 
         async def send() -> str:
-            with translating():
+            with translating("create_multipart_upload"):
                 if with_sha256 and self._checks is not False:
                     answer = await self._client.create_multipart_upload(
                         Bucket=self._bucket, Key=key, Metadata=_MARK, ChecksumAlgorithm="SHA256"
@@ -210,7 +211,7 @@ class S3Vault:
         listed = [self._list_part(part) for part in parts]
 
         async def send() -> StoredObject:
-            with translating():
+            with translating("complete_multipart_upload"):
                 answer = await self._client.complete_multipart_upload(
                     Bucket=self._bucket,
                     Key=key,
@@ -241,7 +242,7 @@ class S3Vault:
         """
 
         async def send() -> tuple[StoredObject, Mapping[str, str]] | None:
-            with translating():
+            with translating("head_object"):
                 try:
                     answer = await self._client.head_object(Bucket=self._bucket, Key=key)
                 except ClientError as error:
@@ -269,7 +270,7 @@ class S3Vault:
         """Forget a multipart upload; see `Vault.abort_multipart`."""
 
         async def send() -> None:
-            with translating():
+            with translating("abort_multipart_upload"):
                 await self._client.abort_multipart_upload(
                     Bucket=self._bucket, Key=key, UploadId=multipart_id
                 )
@@ -284,7 +285,7 @@ class S3Vault:
 
         async def send() -> None:
             try:
-                with translating():
+                with translating("delete_object"):
                     await self._client.delete_object(**self._name(key, version))
             except StoreFailed as error:
                 if error.reason.startswith(_REFUSED):
@@ -318,7 +319,7 @@ class S3Vault:
 
     async def _list_uploads(self, prefix: str) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
-        with translating():
+        with translating("list_multipart_uploads"):
             pages = self._client.get_paginator("list_multipart_uploads")
             async for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
                 found += [(entry["Key"], entry["UploadId"]) for entry in page.get("Uploads", ())]
@@ -326,7 +327,7 @@ class S3Vault:
 
     async def _list_versions(self, prefix: str) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
-        with translating():
+        with translating("list_object_versions"):
             pages = self._client.get_paginator("list_object_versions")
             async for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
                 found += [(entry["Key"], entry["VersionId"]) for entry in page.get("Versions", ())]
@@ -341,7 +342,7 @@ class S3Vault:
         """Return size, tag and version; see `Vault.get_facts`."""
 
         async def send() -> StoredObject | None:
-            with translating():
+            with translating("head_object"):
                 try:
                     answer = await self._client.head_object(**self._name(key, version))
                 except ClientError as error:
@@ -398,7 +399,7 @@ class S3Vault:
 
     async def _ask_versions(self) -> bool | None:
         async def send() -> bool:
-            with translating():
+            with translating("get_bucket_versioning"):
                 answer = await self._client.get_bucket_versioning(Bucket=self._bucket)
             return answer.get("Status") == "Enabled"
 
@@ -406,7 +407,7 @@ class S3Vault:
 
     async def _ask_lock(self) -> bool | None:
         async def send() -> bool:
-            with translating():
+            with translating("get_object_lock_configuration"):
                 try:
                     answer = await self._client.get_object_lock_configuration(Bucket=self._bucket)
                 except ClientError as error:
@@ -431,7 +432,7 @@ class S3Vault:
         """Lock a version; see `Vault.retain`."""
 
         async def send() -> None:
-            with translating():
+            with translating("put_object_retention"):
                 await self._client.put_object_retention(
                     **self._name(key, version),
                     Retention={
@@ -446,7 +447,7 @@ class S3Vault:
         """Hold a version, or let it go; see `Vault.set_legal_hold`."""
 
         async def send() -> None:
-            with translating():
+            with translating("put_object_legal_hold"):
                 await self._client.put_object_legal_hold(
                     **self._name(key, version), LegalHold={"Status": "ON" if is_on else "OFF"}
                 )
@@ -457,7 +458,7 @@ class S3Vault:
         """Return when the bucket answers; see `Vault.check`."""
 
         async def send() -> None:
-            with translating():
+            with translating("head_bucket"):
                 await self._client.head_bucket(Bucket=self._bucket)
 
         try:
@@ -604,6 +605,7 @@ async def open_s3_vault(
         try:
             if checks_sha256 == "probe":
                 await vault.probe()
-            yield vault
+            with telemetry.sampled(connections.sample):
+                yield vault
         finally:
             connections.close()

@@ -12,8 +12,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
 from ingest_service import telemetry
-from ingest_service.api.middleware import ObserveRequests
+from ingest_service.api.middleware import _LONG, _NATIVE, ObserveRequests, name_surface
 from ingest_service.api.problems import add_problem_handlers
+from ingest_service.app import _SURFACES
 from ingest_service.errors import ClipNotFound, UploadBusy
 
 ROUTE = "/v1/clips/{clip_id}"
@@ -181,12 +182,52 @@ async def test_probes_do_not_bury_the_log(client, lines):
 
 
 async def test_requests_are_counted_by_template(client):
-    labels = {"surface": "native", "method": "GET", "route": ROUTE, "status": "423"}
+    labels = {"surface": "queries", "method": "GET", "route": ROUTE, "status": "423"}
     before = REGISTRY.get_sample_value("ingest_requests_total", labels) or 0
     for _ in range(3):
         await client.get("/v1/clips/busy")
 
     assert REGISTRY.get_sample_value("ingest_requests_total", labels) == before + 3
+
+
+async def test_their_time_is_told_by_surface(client):
+    labels = {"surface": "queries", "method": "GET", "route": ROUTE}
+    telemetry.sample()
+    before = REGISTRY.get_sample_value("ingest_request_seconds_count", labels) or 0
+    for _ in range(3):
+        await client.get("/v1/clips/busy")
+    telemetry.sample()
+
+    assert REGISTRY.get_sample_value("ingest_request_seconds_count", labels) == before + 3
+
+
+@pytest.mark.parametrize(
+    ("method", "route", "surface"),
+    [
+        ("POST", "/v1/clips", "native"),
+        ("GET", "/v1/clips", "queries"),
+        ("GET", "/v1/clips/{clip_id}/receipt", "native"),
+        ("GET", "/v1/events/stream", "feed"),
+        ("GET", "/v1/clips/{clip_id}/content", "downloads"),
+        ("PATCH", "/files/{upload_id}", "tus"),
+        ("GET", "/log/checkpoint", "log"),
+        ("GET", "/d/{token}", "links"),
+        ("GET", "/livez", "ops"),
+    ],
+)
+def test_every_route_has_the_surface_of_those_who_ask_there(method, route, surface):
+    assert name_surface(method, route) == surface
+
+
+def test_a_surface_names_only_routes_that_there_are():
+    there_are = {
+        (method, route.path)
+        for module in _SURFACES
+        for route in module.router.routes
+        for method in route.methods
+    }
+
+    assert _NATIVE | {("GET", route) for route in _LONG} <= there_are
 
 
 async def test_two_requests_at_once_do_not_share_their_lines(client, lines):
