@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final
+from uuid import UUID
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -163,6 +165,7 @@ class ObserveRequests:
             "ms": round(seconds * 1000, 2),
             "sent_bytes": answer.sent_bytes,
             "outcome": _name_outcome(status),
+            **_find_ids(scope),
             **fields,
         }
         if status >= _SERVER_ERRORS:
@@ -216,6 +219,20 @@ def _note_denial(scope: Scope, meters: _Meters, fields: dict[str, object]) -> No
         request_id=str(fields["request_id"]),
         source=str(client[0]) if client else None,
     )
+
+
+def _find_ids(scope: Scope) -> dict[str, str]:
+    """Return the ids in the request's path: also of a request that was refused before its handler.
+
+    What is no id may be anything, a token pasted into the wrong place too.
+    """
+    named: dict[str, object] = scope.get("path_params") or {}
+    found: dict[str, str] = {}
+    for name in ("clip_id", "upload_id"):
+        if name in named:
+            with suppress(ValueError):
+                found[name] = str(UUID(str(named[name])))
+    return found
 
 
 def _find_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -197,7 +197,9 @@ def problem_response(
         row = replace(row, status=variant.status)
     name = problem_name(type(error))
     telemetry.PROBLEMS.labels(name).inc()
-    telemetry.add_fields(outcome=name, reason=str(error)[:_CHARS_MAX])
+    # A path that leads nowhere may be a link with its key, mistyped.
+    reason = error.title if isinstance(error, errors.RouteNotFound) else str(error)
+    telemetry.add_fields(outcome=name, reason=reason[:_CHARS_MAX])
     if isinstance(error, errors.CustodyBroken):
         _LOG.error("custody_broken", problem=name, facts=error.facts())
     detail = str(error) if isinstance(error, errors.Rejected) and error.detail else None

@@ -146,8 +146,14 @@ async def finish(upload_id: UUID, opened: Resources) -> Upload:
 
 
 def name_clip(upload: Upload) -> dict[str, str]:
-    """Return the field that names an upload's clip; its receipt is `/v1/clips/{id}/receipt`."""
-    return {} if upload.clip_id is None else {CLIP_ID: str(upload.clip_id)}
+    """Return the field that names an upload's clip; its receipt is `/v1/clips/{id}/receipt`.
+
+    The line of the request names it too.
+    """
+    if upload.clip_id is None:
+        return {}
+    telemetry.add_fields(clip_id=str(upload.clip_id))
+    return {CLIP_ID: str(upload.clip_id)}
 
 
 def content_type(request: Request) -> str:

@@ -5,6 +5,7 @@ import structlog
 from ingest_service import telemetry
 from ingest_service.actions.end_upload import expire_upload
 from ingest_service.actions.publish_checkpoint import is_deletion_safe
+from ingest_service.jobs.name_upload import name_upload
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.uploads import list_expired
 from ingest_service.resources import Resources
@@ -28,5 +29,5 @@ async def expire_uploads(opened: Resources) -> int:
         if await expire_upload(upload_id, pool=opened.pool, vault=opened.vault, now=opened.now):
             cleared += 1
             telemetry.UPLOADS_EXPIRED.inc()
-            log.info("upload_expired", upload_id=str(upload_id))
+            log.info("upload_expired", **await name_upload(upload_id, pool=opened.pool))
     return cleared

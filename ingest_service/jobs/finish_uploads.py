@@ -5,6 +5,7 @@ import structlog
 from ingest_service import telemetry
 from ingest_service.actions.finish_upload import finish_upload
 from ingest_service.errors import StoredBytesLost
+from ingest_service.jobs.name_upload import name_upload
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.uploads import list_due_finishes
 from ingest_service.resources import Resources
@@ -25,9 +26,11 @@ async def finish_uploads(opened: Resources) -> int:
         except StoredBytesLost as lost:
             telemetry.UPLOADS_FAILED.inc()
             log.error(  # noqa: TRY400  the reason says all; the clip is quarantined with it
-                "stored_bytes_lost", upload_id=str(upload_id), reason=lost.reason
+                "stored_bytes_lost",
+                reason=lost.reason,
+                **await name_upload(upload_id, pool=opened.pool),
             )
             continue
         if done:
-            log.info("upload_finished", upload_id=str(upload_id))
+            log.info("upload_finished", **await name_upload(upload_id, pool=opened.pool))
     return len(due)

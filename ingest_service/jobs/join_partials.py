@@ -4,6 +4,7 @@ import structlog
 
 from ingest_service.actions.join_partials import join_partials
 from ingest_service.errors import StoredBytesLost
+from ingest_service.jobs.name_upload import name_upload
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.uploads import list_due_joins
 from ingest_service.resources import Resources
@@ -30,10 +31,12 @@ async def join_due_partials(opened: Resources) -> int:
             )
         except StoredBytesLost as lost:
             log.error(  # noqa: TRY400  the reason says all; the clip is quarantined with it
-                "stored_bytes_lost", upload_id=str(upload_id), reason=lost.reason
+                "stored_bytes_lost",
+                reason=lost.reason,
+                **await name_upload(upload_id, pool=opened.pool),
             )
             continue
         if done:
             joined += 1
-            log.info("partials_joined", upload_id=str(upload_id))
+            log.info("partials_joined", **await name_upload(upload_id, pool=opened.pool))
     return joined

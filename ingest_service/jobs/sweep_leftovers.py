@@ -4,6 +4,7 @@ import structlog
 
 from ingest_service.actions.end_upload import sweep_upload
 from ingest_service.actions.publish_checkpoint import is_deletion_safe
+from ingest_service.jobs.name_upload import name_upload
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.uploads import claim_sweeps
 from ingest_service.resources import Resources
@@ -25,5 +26,6 @@ async def sweep_leftovers(opened: Resources) -> int:
     for upload_id in claimed:
         removed = await sweep_upload(upload_id, pool=opened.pool, vault=opened.vault)
         if removed:
-            log.info("leftovers_swept", upload_id=str(upload_id), removed=removed)
+            names = await name_upload(upload_id, pool=opened.pool)
+            log.info("leftovers_swept", removed=removed, **names)
     return len(claimed)

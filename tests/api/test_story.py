@@ -1,0 +1,136 @@
+"""The log tells one upload's story by its id, and tells no secret."""
+
+import base64
+import json
+import os
+
+import pytest
+import structlog
+
+from ingest_service.jobs.expire_uploads import expire_uploads
+from ingest_service.jobs.read_back import read_back_next
+from tests.api.served import APPEND, PART_BYTES, TUS, cut, open_wire
+
+SECRET = "hunter2-SECRET-token-0123456789abcdef"  # noqa: S105 - nobody's
+
+
+@pytest.fixture
+def lines(served):
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+def told_of(lines, *ids):
+    """The lines that name one of these ids, as (what happened, outcome)."""
+    return [
+        (line.get("route", line["event"]), line.get("method"))
+        for line in lines
+        if {line.get("clip_id"), line.get("upload_id")} & set(ids)
+    ]
+
+
+async def work_off(served):
+    """Read back whatever is sealed, as `ingest work` does."""
+    while await served.call(read_back_next(served.resources)):
+        pass
+
+
+async def test_a_native_clip_is_followed_by_its_id_from_announcement_to_receipt(
+    served, dock, lines
+):
+    data = os.urandom(2 * PART_BYTES)
+    plan = await dock.announce(len(data))
+    clip_id = plan["clip_id"]
+    for index, piece in enumerate(cut(data)):
+        await dock.send(clip_id, index, piece)
+    await dock.http.get(f"/v1/clips/{clip_id}/chunks")
+    await dock.seal(clip_id)
+    await work_off(served)
+    await dock.http.get(f"/v1/clips/{clip_id}/receipt")
+
+    assert told_of(lines, clip_id) == [
+        ("/v1/clips", "POST"),
+        ("/v1/clips/{clip_id}/chunks/{index}", "POST"),
+        ("/v1/clips/{clip_id}/chunks/{index}", "POST"),
+        ("/v1/clips/{clip_id}/chunks", "GET"),
+        ("/v1/clips/{clip_id}/seal", "POST"),
+        ("clip_secured", None),
+        ("/v1/clips/{clip_id}/receipt", "GET"),
+    ]
+
+
+async def test_a_tus_upload_is_followed_by_its_id_through_a_cut_and_a_refusal(served, dock, lines):
+    data = os.urandom(PART_BYTES)
+    path = await dock.open(len(data))
+    upload_id = path.rsplit("/", 1)[1]
+    async with open_wire(served) as wire:
+        headers = {**dock.authorization, **APPEND, "Upload-Offset": "0"}
+        await wire.ask("PATCH", path, {**headers, "Content-Length": "9000"}, data[:3000])
+        await wire.hang_up()
+    offset = await dock.offset(path)
+    await dock.append(path, offset + 1, data[offset + 1 :])
+    await dock.append(path, offset, data[offset:])
+    await dock.delete(path)
+    await work_off(served)
+
+    steps = told_of(lines, upload_id)
+    methods = [method for route, method in steps if route.startswith("/files")]
+    assert sorted(methods) == sorted(["POST", "PATCH", "HEAD", "PATCH", "PATCH", "DELETE"])
+    # Which clip it is: with this its later lines are found.
+    [clip_id] = {
+        line["clip_id"]
+        for line in lines
+        if line.get("upload_id") == upload_id and "clip_id" in line
+    }
+    assert told_of(lines, clip_id)[-1] == ("clip_secured", None)
+
+
+async def test_an_upload_that_expires_is_told_by_both_ids(served, dock, lines):
+    path = await dock.open(100)
+    upload_id = path.rsplit("/", 1)[1]
+    await served.sql("UPDATE uploads SET expires_at = now() WHERE upload_id = $1", upload_id)
+    while await served.call(expire_uploads(served.resources)):
+        pass
+
+    [told] = [line for line in lines if line["event"] == "upload_expired"]
+    assert (told["upload_id"], len(told["clip_id"])) == (upload_id, 36)
+
+
+async def test_every_line_of_a_request_bears_the_callers_own_id(dock, lines):
+    plan = await dock.announce(10)
+    await dock.http.get(f"/v1/clips/{plan['clip_id']}/chunks", headers={"X-Request-Id": "dock-7"})
+
+    assert [line["route"] for line in lines if line.get("request_id") == "dock-7"] == [
+        "/v1/clips/{clip_id}/chunks"
+    ]
+
+
+async def test_no_secret_is_in_any_line(served, dock, stranger, lines):
+    """In every place where somebody may put one, rightly or wrongly."""
+    signed = dock.authorization["Authorization"].removeprefix("Bearer ")
+    metadata = "filename " + base64.b64encode(SECRET.encode()).decode()
+    for scheme in ("Bearer", "Basic", "bearer x", "Token"):
+        headers = {"Authorization": f"{scheme} {SECRET}"}
+        await stranger.get("/v1/clips", headers=headers)
+        await stranger.post("/files", headers={**TUS, **headers, "Upload-Length": "1"})
+    tampered = signed[:-4] + "AAAA"
+    await stranger.get("/v1/clips", headers={"Authorization": f"Bearer {tampered}"})
+    for query in (f"?access_token={SECRET}", f"?cursor={SECRET}", f"?{SECRET}=1"):
+        await dock.http.get(f"/v1/clips{query}")
+    await dock.http.get("/v1/time", headers={"Cookie": f"session={SECRET}"})
+    await dock.http.get("/v1/time", headers={"X-Request-Id": SECRET + "!"})
+    for way in ("", "/pack", "/clips/x"):
+        await stranger.get(f"/d/{SECRET}{way}")
+    await stranger.post(f"/d/{SECRET}/accept", json={"name": "x"})
+    await dock.create(10, metadata)
+    await dock.create(10, f"{SECRET} {SECRET}")
+    await dock.http.post("/v1/clips", json={"password": SECRET})
+    await dock.http.post("/v1/clips", content=json.dumps(SECRET) + "{")
+    await dock.http.get(f"/{SECRET}")
+
+    assert len(lines) > 10
+    told = repr(lines)
+    assert SECRET not in told
+    assert base64.b64encode(SECRET.encode()).decode() not in told
+    assert signed not in told
+    assert tampered not in told
