@@ -349,8 +349,9 @@ VAULT_SECONDS: Final = Histogram(
 )
 VAULT_ERRORS: Final = Counter(
     "ingest_vault_errors_total",
-    "Tries that failed. 'failed': no answer, or one that may pass; 'full': no space; 'lost': what "
-    "was stored is not there; 'corrupted': other bytes arrived.",
+    "Tries that failed. 'failed': no answer, or one that may pass; 'full': no space; 'lost': it "
+    "has no such thing (who deletes or asks may expect that); 'corrupted': bytes and digest "
+    "differ, mostly by the dock's doing.",
     ["operation", "kind"],
 )
 VAULT_BUSY: Final = Gauge(
@@ -412,6 +413,13 @@ JOB_RUNS: Final = Counter("ingest_job_runs_total", "Passes of the jobs.", ["job"
 JOB_SECONDS: Final = Histogram(
     "ingest_job_seconds", "One pass of a job.", ["job"], buckets=(0.01, 0.1, 1, 10, 60, 600)
 )
+
+
+# Counted from 0: what appears with its first count has grown by nothing, and no alert sees it.
+for _result in ("match", "mismatch", "not_verifiable"):
+    FIXITY_CHECKS.labels(_result)
+PROBLEMS.labels("vault-full")
+VAULT_ERRORS.labels("put", "full")
 
 
 def find_registry() -> CollectorRegistry:

@@ -22,6 +22,8 @@ Made from the code by `make schema`; a test compares. `GET /metrics` of the API 
 Labels are bounded: routes are templates, methods and statuses are HTTP's, and no label holds a station, a device, a clip or a person; who wants those asks `GET /v1/at-risk` or the log.
 Gauges that jobs measure are the same from every worker: take `max`. What is sampled is at most two seconds old.
 
+Alerts: `deploy/prometheus/alerts.yaml`, each with its [runbook](runbooks/README.md). Dashboards: `deploy/grafana`.
+
 ## The four golden signals of each surface
 
 | surface | latency | traffic | errors | saturation |
