@@ -15,8 +15,14 @@ Errors carry facts, never status codes: `api/problems.py` holds the only map to 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import ClassVar, Final, Literal, Self
 from uuid import UUID
+
+# Why something does not exist for somebody: whose it is.
+Denial = Literal["another-borough", "another-station", "another-owner"]
+ANOTHER_BOROUGH: Final = "another-borough"
+ANOTHER_STATION: Final = "another-station"
+ANOTHER_OWNER: Final = "another-owner"
 
 
 @dataclass(eq=False)
@@ -37,7 +43,18 @@ class IngestError(Exception):
 
 @dataclass(eq=False)
 class Rejected(IngestError):
-    """The request is wrong; the dock fixes it before it sends again."""
+    """The request is wrong; the dock fixes it before it sends again.
+
+    denial  why a thing that is there was called unknown. Not a fact: no answer tells it, only the
+            security log
+    """
+
+    denial = ""
+
+    def hiding(self, denial: Denial | None) -> Self:
+        """Note for the security log that the thing is there, but not for who asks; return self."""
+        self.denial = denial or ""
+        return self
 
 
 @dataclass(eq=False)

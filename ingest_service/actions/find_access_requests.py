@@ -5,7 +5,10 @@ from uuid import UUID
 
 from ingest_service.domain.access_request import AccessRequest
 from ingest_service.domain.principal import Principal
-from ingest_service.errors import AccessRequestNotFound
+from ingest_service.errors import (
+    ANOTHER_OWNER,
+    AccessRequestNotFound,
+)
 from ingest_service.ledger import access_requests
 from ingest_service.ledger.access_requests import RequestedClip, RequestFilter
 from ingest_service.ledger.connection import Connection, Pool, reading
@@ -63,6 +66,8 @@ def check_visible(
     Raises:
         AccessRequestNotFound: it does not.
     """
-    if found is None or not is_visible(found, principal):
+    if found is None:
         raise AccessRequestNotFound(str(request_id))
+    if not is_visible(found, principal):
+        raise AccessRequestNotFound(str(request_id)).hiding(ANOTHER_OWNER)
     return found

@@ -13,7 +13,12 @@ from ingest_service.domain.canonical import dump_canonical
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.media import MediaFacts
 from ingest_service.domain.principal import Principal
-from ingest_service.errors import ClipNotFound, InvalidCursor
+from ingest_service.errors import (
+    ANOTHER_BOROUGH,
+    ANOTHER_STATION,
+    ClipNotFound,
+    InvalidCursor,
+)
 from ingest_service.ledger import clips, media, search, uploads
 from ingest_service.ledger.connection import Connection, Pool, reading
 from ingest_service.ledger.search import Direction, Place, Search
@@ -106,9 +111,9 @@ async def get_visible_clip(clip_id: UUID, principal: Principal, *, pool: Pool) -
         if principal.kind == "station":
             upload = await uploads.find_clip_upload(connection, clip_id)
             if upload is None or upload.station_id != principal.id:
-                raise ClipNotFound(str(clip_id))
+                raise ClipNotFound(str(clip_id)).hiding(ANOTHER_STATION)
     if not principal.may_see_borough(clip.borough):
-        raise ClipNotFound(str(clip_id))
+        raise ClipNotFound(str(clip_id)).hiding(ANOTHER_BOROUGH)
     return clip
 
 

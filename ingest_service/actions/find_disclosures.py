@@ -7,7 +7,10 @@ from uuid import UUID
 
 from ingest_service.domain.disclosure import Disclosure
 from ingest_service.domain.principal import Principal
-from ingest_service.errors import DisclosureNotFound
+from ingest_service.errors import (
+    ANOTHER_BOROUGH,
+    DisclosureNotFound,
+)
 from ingest_service.ledger import disclosures
 from ingest_service.ledger.connection import Pool, reading
 from ingest_service.ledger.disclosures import Acceptance, Access, DisclosedClip
@@ -53,8 +56,10 @@ async def get_visible_disclosure(
     """
     async with reading(pool) as connection:
         found = await disclosures.find_disclosure(connection, disclosure_id)
-        if found is None or not is_visible(found, principal):
+        if found is None:
             raise DisclosureNotFound(str(disclosure_id))
+        if not is_visible(found, principal):
+            raise DisclosureNotFound(str(disclosure_id)).hiding(ANOTHER_BOROUGH)
         return DisclosureRecord(
             found,
             await disclosures.list_disclosed(connection, disclosure_id),

@@ -4,7 +4,10 @@ from uuid import UUID
 
 from ingest_service.domain.holds import Hold
 from ingest_service.domain.principal import Principal
-from ingest_service.errors import HoldNotFound
+from ingest_service.errors import (
+    ANOTHER_BOROUGH,
+    HoldNotFound,
+)
 from ingest_service.ledger import clips, holds
 from ingest_service.ledger.connection import Pool, reading
 
@@ -24,6 +27,8 @@ async def get_visible_hold(hold_id: UUID, principal: Principal, *, pool: Pool) -
     async with reading(pool) as connection:
         hold = await holds.find_hold(connection, hold_id)
         clip = None if hold is None else await clips.find_clip(connection, hold.clip_id)
-    if hold is None or clip is None or not principal.may_see_borough(clip.borough):
+    if hold is None or clip is None:
         raise HoldNotFound(str(hold_id))
+    if not principal.may_see_borough(clip.borough):
+        raise HoldNotFound(str(hold_id)).hiding(ANOTHER_BOROUGH)
     return hold

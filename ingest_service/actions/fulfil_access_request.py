@@ -13,7 +13,11 @@ from ingest_service.domain.disclosure import Disclosure, DisclosureRules
 from ingest_service.domain.holds import Hold
 from ingest_service.domain.principal import Principal
 from ingest_service.domain.retention import RetentionRules
-from ingest_service.errors import AccessRequestConflict, DisclosureNotFound
+from ingest_service.errors import (
+    ANOTHER_BOROUGH,
+    AccessRequestConflict,
+    DisclosureNotFound,
+)
 from ingest_service.ledger import access_requests, custody, disclosures, holds
 from ingest_service.ledger.connection import Connection, Pool, writing
 from ingest_service.ledger.lifecycle import lock_clips
@@ -55,8 +59,10 @@ async def fulfil_access_request(
             raise AccessRequestConflict(reason)
         if disclosure_id is not None:
             shared = await disclosures.lock_disclosure(connection, disclosure_id, is_shared=True)
-            if shared is None or not is_visible(shared, principal):
+            if shared is None:
                 raise DisclosureNotFound(str(disclosure_id))
+            if not is_visible(shared, principal):
+                raise DisclosureNotFound(str(disclosure_id)).hiding(ANOTHER_BOROUGH)
             if shared.recipient_kind != _RECIPIENT or shared.state_at(moment) != "open":
                 reason = _name_flaw(shared)
                 raise AccessRequestConflict(reason)

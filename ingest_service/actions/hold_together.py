@@ -10,7 +10,11 @@ from ingest_service.domain.clock import Clock
 from ingest_service.domain.holds import Hold
 from ingest_service.domain.principal import Principal
 from ingest_service.domain.retention import LivingClip
-from ingest_service.errors import ClipBusy, ClipsNotDisclosable
+from ingest_service.errors import (
+    ANOTHER_BOROUGH,
+    ClipBusy,
+    ClipsNotDisclosable,
+)
 from ingest_service.ledger import holds
 from ingest_service.ledger.connection import Connection, Pool, reading
 from ingest_service.ledger.lifecycle import list_living, lock_clips
@@ -78,6 +82,7 @@ def _refuse(clip_ids: Sequence[UUID], found: Sequence[LivingClip], principal: Pr
     """Raise ClipsNotDisclosable unless all were found and can be given out."""
     known = {clip.clip_id: clip for clip in found}
     refused: list[dict[str, str]] = []
+    hidden = [clip for clip in found if not principal.may_see_borough(clip.borough)]
     for clip_id in clip_ids:
         clip = known.get(clip_id)
         if clip is None or not principal.may_see_borough(clip.borough):
@@ -88,4 +93,6 @@ def _refuse(clip_ids: Sequence[UUID], found: Sequence[LivingClip], principal: Pr
         elif clip.state not in _GIVEN_OUT:
             refused.append({"clip_id": str(clip_id), "reason": clip.state})
     if refused:
-        raise ClipsNotDisclosable(len(refused), refused[:_REFUSED_MAX])
+        raise ClipsNotDisclosable(len(refused), refused[:_REFUSED_MAX]).hiding(
+            ANOTHER_BOROUGH if hidden else None
+        )

@@ -7,7 +7,10 @@ from ingest_service.actions.prove_log import PublishedHead, find_proof
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import Actor, Happening, chain_events, hash_leaf
 from ingest_service.domain.receipt import make_receipt, signed_message
-from ingest_service.errors import ClipNotFound
+from ingest_service.errors import (
+    ANOTHER_STATION,
+    ClipNotFound,
+)
 from ingest_service.ledger import releases
 from ingest_service.ledger.connection import Pool, reading
 from ingest_service.ledger.releases import Release
@@ -39,8 +42,10 @@ async def issue_receipt(
     for _ in range(_CHAIN_TRIES):
         async with reading(pool) as connection:
             found = await releases.find_release(connection, clip_id)
-            if found is None or found.station_id != station_id:
+            if found is None:
                 raise ClipNotFound(str(clip_id))
+            if found.station_id != station_id:
+                raise ClipNotFound(str(clip_id)).hiding(ANOTHER_STATION)
             release = found
             leaf, index = release.secured_leaf, release.leaf_index
             if leaf is None or index is None:

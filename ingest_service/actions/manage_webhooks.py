@@ -12,6 +12,7 @@ from ingest_service.domain.principal import OPERATE, Principal
 from ingest_service.domain.secret_box import SecretBox
 from ingest_service.domain.webhook import Webhook, find_fault, format_secret, make_secret
 from ingest_service.errors import (
+    ANOTHER_OWNER,
     CursorBeyondLog,
     DeadLetterNotFound,
     TooManyWebhooks,
@@ -209,14 +210,15 @@ def _limits_of(principal: Principal) -> list[str] | None:
 
 
 def _owner_of(principal: Principal) -> str | None:
-    """Operators look after everybody's."""
-    return None if OPERATE in principal.scopes else principal.id
+    """Operators of the whole force look after everybody's webhooks; all others after their own."""
+    is_of_all = OPERATE in principal.scopes and principal.boroughs is None
+    return None if is_of_all else principal.id
 
 
 async def _get(connection: Connection, webhook_id: UUID, principal: Principal) -> Webhook:
-    found = await webhooks.list_webhooks(
-        connection, owner_id=_owner_of(principal), webhook_id=webhook_id
-    )
+    found = await webhooks.list_webhooks(connection, owner_id=None, webhook_id=webhook_id)
     if not found:
         raise WebhookNotFound(str(webhook_id))
+    if _owner_of(principal) not in {None, found[0].owner_id}:
+        raise WebhookNotFound(str(webhook_id)).hiding(ANOTHER_OWNER)
     return found[0]

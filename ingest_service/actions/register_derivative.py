@@ -11,7 +11,12 @@ from ingest_service.domain.derivative import Derivative, DerivativeKind, Lineage
 from ingest_service.domain.ids import make_id
 from ingest_service.domain.principal import Principal
 from ingest_service.domain.retention import LivingClip
-from ingest_service.errors import ClipNotFound, DerivativeConflict, InvalidRequest
+from ingest_service.errors import (
+    ANOTHER_BOROUGH,
+    ClipNotFound,
+    DerivativeConflict,
+    InvalidRequest,
+)
 from ingest_service.ledger import derivatives
 from ingest_service.ledger.connection import Connection, Pool, reading, writing
 from ingest_service.ledger.lifecycle import advance_alike, lock_clips
@@ -96,8 +101,10 @@ def _check(
     clip: LivingClip | None, clip_id: UUID, principal: Principal
 ) -> tuple[LivingClip, bytes, int]:
     """Return a clip with its SHA-256 and length, if it is visible and secured."""
-    if clip is None or not principal.may_see_borough(clip.borough):
+    if clip is None:
         raise ClipNotFound(str(clip_id))
+    if not principal.may_see_borough(clip.borough):
+        raise ClipNotFound(str(clip_id)).hiding(ANOTHER_BOROUGH)
     if clip.state not in _SECURED or clip.sha256 is None or clip.size_bytes is None:
         reason = f"clip {clip_id} is {clip.state}"
         raise DerivativeConflict(reason)

@@ -9,7 +9,13 @@ from ingest_service.domain.custody import Actor, Happening, chain_events
 from ingest_service.domain.holds import Hold
 from ingest_service.domain.principal import Principal
 from ingest_service.domain.retention import LivingClip, RetentionRules
-from ingest_service.errors import AnotherPersonNeeded, HoldNeeded, HoldNotFound, HoldReleased
+from ingest_service.errors import (
+    ANOTHER_BOROUGH,
+    AnotherPersonNeeded,
+    HoldNeeded,
+    HoldNotFound,
+    HoldReleased,
+)
 from ingest_service.ledger import disclosures, holds, retention
 from ingest_service.ledger.connection import Connection, Pool, writing
 from ingest_service.ledger.lifecycle import Advance, advance_clips, lock_clips
@@ -40,7 +46,7 @@ async def release_hold(
         hold = await _get_hold(connection, hold_id)
         [clip] = await lock_clips(connection, [hold.clip_id])
         if not principal.may_see_borough(clip.borough):
-            raise HoldNotFound(str(hold_id))
+            raise HoldNotFound(str(hold_id)).hiding(ANOTHER_BOROUGH)
         # Once more, now that nobody else can release it.
         hold = await _get_hold(connection, hold_id)
         if hold.released_by is not None:

@@ -7,7 +7,11 @@ from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import Actor, Happening
 from ingest_service.domain.disclosure import Disclosure
 from ingest_service.domain.principal import Principal
-from ingest_service.errors import DisclosureEnded, DisclosureNotFound
+from ingest_service.errors import (
+    ANOTHER_BOROUGH,
+    DisclosureEnded,
+    DisclosureNotFound,
+)
 from ingest_service.ledger import disclosures
 from ingest_service.ledger.connection import Connection, Pool, writing
 from ingest_service.ledger.lifecycle import advance_alike, lock_clips
@@ -33,8 +37,10 @@ async def revoke_disclosure(
     """
     async with writing(pool) as connection:
         found = await disclosures.lock_disclosure(connection, disclosure_id)
-        if found is None or not is_visible(found, principal):
+        if found is None:
             raise DisclosureNotFound(str(disclosure_id))
+        if not is_visible(found, principal):
+            raise DisclosureNotFound(str(disclosure_id)).hiding(ANOTHER_BOROUGH)
         moment = now()
         if (state := found.state_at(moment)) != "open":
             raise DisclosureEnded(disclosure_id, state)

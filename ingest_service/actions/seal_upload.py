@@ -11,7 +11,13 @@ from ingest_service.domain.clock import Clock
 from ingest_service.domain.seal import SealedFacts
 from ingest_service.domain.sha256 import resume_sha256
 from ingest_service.domain.upload import Part, Sealable, Upload, UploadRules, missing_ranges
-from ingest_service.errors import ChunksMissing, ClipNotFound, SurfaceMismatch, UploadGone
+from ingest_service.errors import (
+    ANOTHER_STATION,
+    ChunksMissing,
+    ClipNotFound,
+    SurfaceMismatch,
+    UploadGone,
+)
 from ingest_service.ledger import clips, uploads
 from ingest_service.ledger.connection import Pool, reading
 from ingest_service.vault import Vault
@@ -91,8 +97,10 @@ async def list_missing(clip_id: UUID, station_id: str, *, pool: Pool) -> Missing
     async with reading(pool) as connection:
         upload = await uploads.find_clip_upload(connection, clip_id)
         clip = await clips.find_clip(connection, clip_id)
-        if upload is None or clip is None or upload.station_id != station_id:
+        if upload is None or clip is None:
             raise ClipNotFound(str(clip_id))
+        if upload.station_id != station_id:
+            raise ClipNotFound(str(clip_id)).hiding(ANOTHER_STATION)
         stored = await uploads.list_stored_indices(connection, upload.upload_id)
     if upload.state in ("finishing", "finished"):
         return Missing(clip, upload, [], 0, is_truncated=False)

@@ -26,6 +26,7 @@ from ingest_service.domain.upload import (
     object_key_for,
 )
 from ingest_service.errors import (
+    ANOTHER_STATION,
     ChunkConflict,
     ChunkIndexOutOfRange,
     ChunkMisshapen,
@@ -223,8 +224,10 @@ async def _explain(
     """Answer a chunk that was not claimed or not counted: stored already, or refused and why."""
     async with reading(pool) as connection:
         upload = await uploads.find_clip_upload(connection, clip_id)
-        if upload is None or upload.station_id != station_id:
+        if upload is None:
             raise ClipNotFound(str(clip_id))
+        if upload.station_id != station_id:
+            raise ClipNotFound(str(clip_id)).hiding(ANOTHER_STATION)
         _refuse_misfit(upload, chunk)
         held = await uploads.find_stored_digest(connection, upload.upload_id, chunk.index)
     if upload.state not in ("finishing", "finished"):

@@ -10,6 +10,7 @@ from ingest_service import telemetry
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.upload import Upload
 from ingest_service.errors import (
+    ANOTHER_STATION,
     AppendToFinal,
     TakenOver,
     UploadBusy,
@@ -98,8 +99,10 @@ async def settle_upload(
     """
     async with reading(pool) as connection:
         upload = await uploads.find_upload(connection, upload_id)
-    if upload is None or upload.station_id != station_id:
+    if upload is None:
         raise UploadNotFound(str(upload_id))
+    if upload.station_id != station_id:
+        raise UploadNotFound(str(upload_id)).hiding(ANOTHER_STATION)
     if upload.state != "open" or upload.leased_by is None or upload.kind == "final":
         return upload
     try:
@@ -157,8 +160,10 @@ async def _take_over(
     while True:
         async with reading(pool) as connection:
             upload = await uploads.find_upload(connection, upload_id)
-            if upload is None or upload.station_id != station_id:
+            if upload is None:
                 raise UploadNotFound(str(upload_id))
+            if upload.station_id != station_id:
+                raise UploadNotFound(str(upload_id)).hiding(ANOTHER_STATION)
             if taker is not None and (upload.kind == "final") is not taker.joins:
                 raise AppendToFinal(upload_id)
             refuse_ended(upload, now)

@@ -242,9 +242,7 @@ async def _record(
         Forbidden: who may see some boroughs only audits their clips, one by one.
         PurposeRequired: policy wants to know why.
     """
-    if principal.boroughs is not None:
-        scope = f"{AUDIT_READ} of every borough"
-        raise errors.Forbidden(scope)
+    principal.require_everywhere(AUDIT_READ)
     opened.purposes.require(AUDIT_READ, query.purpose)
     viewed = _make_viewed(asked, query, principal)
     await record_audit(viewed, device_serial=device_serial, pool=opened.pool, now=opened.now)

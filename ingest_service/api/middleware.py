@@ -153,7 +153,8 @@ class ObserveRequests:
         # Without an answer the process is going away, or the caller is.
         status = answer.status or CALLER_GONE
         meters.count(status, seconds)
-        if fields.get("outcome") in _DENIALS:
+        # What is hidden is answered as what is not there, and is a refusal all the same.
+        if fields.get("outcome") in _DENIALS or "denied" in fields:
             _note_denial(scope, meters, fields)
         if fields.get("outcome") in _SHED_OUTCOMES:
             self._tell_shed(meters, fields)
@@ -215,7 +216,7 @@ def _note_denial(scope: Scope, meters: _Meters, fields: dict[str, object]) -> No
         principal=None if kind is None else (str(kind), str(name)),
         method=meters.method,
         route=meters.route,
-        problem=str(fields.get("outcome", "refused")),
+        problem=str(fields.get("denied") or fields.get("outcome", "refused")),
         request_id=str(fields["request_id"]),
         source=str(client[0]) if client else None,
     )

@@ -200,6 +200,8 @@ def problem_response(
     # A path that leads nowhere may be a link with its key, mistyped.
     reason = error.title if isinstance(error, errors.RouteNotFound) else str(error)
     telemetry.add_fields(outcome=name, reason=reason[:_CHARS_MAX])
+    if isinstance(error, errors.Rejected) and error.denial:
+        telemetry.add_fields(denied=error.denial)
     if isinstance(error, errors.CustodyBroken):
         _LOG.error("custody_broken", problem=name, facts=error.facts())
     detail = str(error) if isinstance(error, errors.Rejected) and error.detail else None

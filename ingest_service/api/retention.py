@@ -68,8 +68,10 @@ async def post_policy(
     """Record the next version. Nothing changes before another person has approved it.
 
     Of every policy the newest approved version is in force, and of all of them the longest rule
-    that applies to a clip wins. Look at GET /v1/retention/forecast after an approval.
+    that applies to a clip wins. Look at GET /v1/retention/forecast after an approval. A policy is
+    of the whole force, so is who makes it: not for tokens that are limited to boroughs.
     """
+    principal.require_everywhere(RETENTION_WRITE)
     policy = await make_policy(
         asked.policy_id,
         tuple(Rule(rule.category, rule.evidential_state, rule.days) for rule in asked.rules),
@@ -97,6 +99,7 @@ async def post_approval(
     policy_id: bodies.PolicyId, version: int, opened: Opened, principal: Custodian
 ) -> bodies.RetentionPolicy:
     """Put a version in force. Who made it does not approve it."""
+    principal.require_everywhere(RETENTION_WRITE)
     policy = await approve_policy(policy_id, version, principal, pool=opened.pool, now=opened.now)
     return _show_policy(policy, is_in_force=policy.effective_from <= opened.now())
 
@@ -272,6 +275,7 @@ async def post_halt_release(
     principal: Annotated[Principal, Depends(Granted(OPERATE))],
 ) -> bodies.Halt:
     """Say that the erasing may go on. It does once a second person has said so."""
+    principal.require_everywhere(OPERATE)
     halt = await release_halt(
         halt_id,
         principal,

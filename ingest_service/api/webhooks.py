@@ -85,7 +85,7 @@ async def post_webhook(
 
 @router.get("/webhooks", summary="List webhooks", responses=documented(*_REFUSALS))
 async def get_webhooks(opened: Opened, principal: Manager) -> bodies.WebhookList:
-    """List your webhooks; operators see everybody's."""
+    """List your webhooks; operators see everybody's, unless they are limited to boroughs."""
     await opened.feed.look()
     found = await manage_webhooks.list_webhooks(principal, pool=opened.pool)
     return bodies.WebhookList(webhooks=[bodies.Webhook(**_show(each, opened)) for each in found])

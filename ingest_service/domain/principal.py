@@ -61,6 +61,16 @@ class Principal:
         if self.scopes.isdisjoint(scopes):
             raise Forbidden(" or ".join(scopes))
 
+    def require_everywhere(self, scope: str) -> None:
+        """Raise Forbidden unless the scope is granted, and not for some boroughs only.
+
+        For what is of the whole force: the log, policies, a halt of the erasing.
+        """
+        self.require(scope)
+        if self.boroughs is not None:
+            everywhere = f"{scope} of every borough"
+            raise Forbidden(everywhere)
+
     def may_see_borough(self, borough: str) -> bool:
         """Tell whether clips of this borough exist for this principal."""
         return self.boroughs is None or borough in self.boroughs
