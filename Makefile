@@ -8,12 +8,13 @@ SCENARIO ?= fleet
 LOAD_ARGS ?=
 CLIPS ?= 5000
 YEAR_ARGS ?=
+EXAMPLES ?= 200
 
 # Dozens of short-lived processes are started; each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench load compare capacity year lock protocol schema page
+.PHONY: help install run demo test check bench load compare capacity year lock contract protocol schema page
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -53,6 +54,9 @@ year: install ## a year of CLIPS=5000 with erasures, holds, disclosures; every c
 
 lock: install ## remake the lock files (UPGRADE=--upgrade takes newer versions)
 	@sh requirements/lock.sh $(UPGRADE)
+
+contract: install ## many requests to every call of the OpenAPI document (EXAMPLES=200)
+	@INGEST_CONTRACT_EXAMPLES="$(EXAMPLES)" $(BIN)/python -m pytest -q -n 2 tests/api/test_contract.py
 
 protocol: install ## which line of the upload protocols holds, was decided, or fails
 	@$(BIN)/python -m tests.protocol.table
