@@ -32,6 +32,7 @@ _OR_TEXT: Final[dict[int | str, dict[str, Any]]] = {
 }
 _LEVEL_MAX: Final = 63
 _DIGITS_MAX: Final = 18  # fits the ledger's bigint
+_TILE_INDEX_MAX: Final = (2**63 - 1) // TILE_WIDTH - 1  # so does every leaf of such a tile
 _OPEN = (errors.LogPartNotFound, errors.LedgerUnavailable)
 _TILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {_OCTETS: {}}, "description": "Immutable bytes"},
@@ -165,10 +166,14 @@ async def get_tile(level: str, path: str, opened: Opened) -> Response:
 
 def _parse(path: str) -> tuple[int, int]:
     try:
-        return parse_tile_path(path)
+        index, width = parse_tile_path(path)
     except BadTilePath as error:
         reason = "a tile's path is <index in elements of three digits>[.p/<width>]"
         raise errors.InvalidLogRange(reason) from error
+    if index > _TILE_INDEX_MAX:
+        reason = f"indices of tiles end at {_TILE_INDEX_MAX}"
+        raise errors.InvalidLogRange(reason)
+    return index, width
 
 
 def _parse_number(text: str) -> int:

@@ -10,7 +10,7 @@ LEAVES_PREFIX: Final = "log/leaves/"
 TIMESTAMPS_PREFIX: Final = "log/timestamp/"
 COSIGNED_PREFIX: Final = "log/cosigned/"
 _SIZE_MAX: Final = 10**18 - 1
-_INDEX: Final = re.compile(r"((?:x\d{3}/){0,5}\d{3})(?:\.p/([1-9]\d{0,2}))?")
+_INDEX: Final = re.compile(r"((?:x\d{3}/){0,5}\d{3})(?:\.p/([1-9]\d{0,2}))?", re.ASCII)
 
 
 class BadTilePath(ValueError):

@@ -229,3 +229,11 @@ async def test_a_time_stamp_is_public_and_checked_with_the_authoritys_root(
     roots = read_roots(local.root_file.read_bytes())
     stated = verify_timestamp(base64.b64decode(told["token"]), body.encode(), roots)
     assert datetime.fromisoformat(told["gen_time"]) == stated
+
+
+@pytest.mark.parametrize("kind", ["entries", "0", "63"])
+async def test_a_tile_beyond_every_log_is_refused(served, kind):
+    async with served.client(served.token("audit:read")) as auditor:
+        response = await auditor.get(f"/log/tile/{kind}/" + "x999/" * 5 + "999")
+
+    assert_problem(response, 400, "invalid-log-range")
