@@ -159,3 +159,18 @@ def test_jobs_answer_scrapes_of_their_own():
     )
 
     assert "ingest_clips_secured_total 3.0" in text
+
+
+def test_what_pages_at_its_first_count_is_told_before_as_none():
+    """What appears with its first count has grown by nothing, and no alert would see it."""
+    text = run("from ingest_service import telemetry as t; print(t.render_metrics()[0].decode())")
+
+    for series in (
+        'ingest_fixity_checks_total{result="mismatch"}',
+        'ingest_fixity_checks_total{result="not_verifiable"}',
+        'ingest_problems_total{problem="vault-full"}',
+        'ingest_vault_errors_total{kind="full",operation="put"}',
+        "ingest_clips_quarantined_total",
+        "ingest_uploads_failed_total",
+    ):
+        assert f"{series} 0.0" in text

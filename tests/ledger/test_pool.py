@@ -4,7 +4,9 @@ import asyncio
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 
+from ingest_service import telemetry
 from ingest_service.errors import LedgerUnavailable
 from ingest_service.ledger import connection as connections
 from ingest_service.ledger.connection import open_pool, reading
@@ -77,3 +79,24 @@ async def test_a_closing_pool_waits_for_who_has_a_connection(ledger_dsn):
 
     with pytest.raises(LedgerUnavailable):
         await ask_who(pool)
+
+
+async def test_how_long_a_connection_was_held_is_told(pool):
+    telemetry.sample()
+    before = REGISTRY.get_sample_value("ingest_ledger_held_seconds_count")
+    async with reading(pool):
+        await asyncio.sleep(0.03)
+    telemetry.sample()
+
+    assert REGISTRY.get_sample_value("ingest_ledger_held_seconds_count") == before + 1
+
+
+async def test_a_server_that_cuts_off_is_counted(pool, ledger_owner_dsn):
+    failed = {"kind": "unavailable"}
+    before = REGISTRY.get_sample_value("ingest_ledger_errors_total", failed)
+    with pytest.raises(LedgerUnavailable):
+        async with reading(pool) as connection:
+            await end_backend(ledger_owner_dsn, await connection.fetchval(WHO))
+            await connection.fetchval(WHO)
+
+    assert REGISTRY.get_sample_value("ingest_ledger_errors_total", failed) == before + 1
