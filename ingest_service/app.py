@@ -34,6 +34,7 @@ from ingest_service.api.admission import Admission
 from ingest_service.api.middleware import ObserveRequests
 from ingest_service.api.problems import add_problem_handlers
 from ingest_service.api.tus_gate import TusGate
+from ingest_service.api.wire import CONNECTIONS_MAX
 from ingest_service.resources import Resources, open_resources
 from ingest_service.settings import Settings, load_settings
 from ingest_service.telemetry import configure_logging, forget_dead_processes
@@ -98,17 +99,18 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
     """Return the application; tests pass resources of their own, which they also close."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, int]]:
+        state = {CONNECTIONS_MAX: settings.connections_per_address_max}
         if resources is not None:
             app.state.resources = resources
-            yield
+            yield state
             return
         async with open_resources(settings) as opened:
             app.state.resources = opened
             # What start-up made lives as long as the process: no collection looks at it again.
             gc.collect()
             gc.freeze()
-            yield
+            yield state
 
     app = FastAPI(
         title="Evidence ingest",

@@ -171,6 +171,12 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535, description="Port that `ingest serve` binds.")
     workers: int = Field(default=1, ge=1, le=64, description="API processes on this machine.")
     backlog: int = Field(default=4096, ge=1, description="Connections waiting to be accepted.")
+    connections_per_address_max: int = Field(
+        default=0,
+        ge=0,
+        description="Connections that one address may have with one process at once; more are cut "
+        "at once. 0: any number. Behind a proxy all have the proxy's address: set the limit there.",
+    )
     requests_in_work_max: int = Field(
         default=256,
         ge=8,

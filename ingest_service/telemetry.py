@@ -124,6 +124,10 @@ SHED: Final = Counter(
     "Requests refused at the door because too much was in work, by what they wanted.",
     ["kind"],
 )
+CONNECTIONS_REFUSED: Final = Counter(
+    "ingest_connections_refused_total",
+    "Connections cut at once because their address had as many as it may have.",
+)
 ACTIVE_BODIES: Final = Gauge(
     "ingest_active_bodies", "Request bodies on their way in.", multiprocess_mode="livesum"
 )

@@ -12,6 +12,7 @@ from httptools import HttpRequestParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from ingest_service import telemetry
 from ingest_service.api.problems import problem_response
 from ingest_service.domain.clock import utc_now
 from ingest_service.domain.ids import make_id
@@ -26,6 +27,13 @@ DRAIN_BYTES_MAX: Final = 16 * 1024 * 1024
 
 # A body that is longer than what came with its head goes past the parser, which would copy it.
 _CONTENT_LENGTH: Final = b"content-length"
+_TRANSFER_ENCODING: Final = b"transfer-encoding"
+_HOST: Final = b"host"
+_HTTP_1_1: Final = "1.1"
+# Under these names the lifespan's state says how many connections an address may have (0: any
+# number), and keeps how many it has.
+CONNECTIONS_MAX: Final = "ingest.connections_per_address_max"
+_CONNECTIONS: Final = "ingest.connections_by_address"
 
 _REASONS: Final = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
 
@@ -82,16 +90,48 @@ class GuardedProtocol(HttpToolsProtocol):
         self._trailers: list[tuple[bytes, bytes]] = []
         self._head_timer: asyncio.TimerHandle | None = None
         self._ending: asyncio.Event | None = None
+        self._host_count = 0
+        self._codings: list[bytes] = []
+        self._address: str | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for a head."""
         super().connection_made(transport)
+        if not self._take_seat():
+            # Not a word: what is written for each of a flood costs more than the flood.
+            telemetry.CONNECTIONS_REFUSED.inc()
+            transport.abort()
+            return
         self._start_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop_waiting()
+        self._leave_seat()
         super().connection_lost(exc)
+
+    def _take_seat(self) -> bool:
+        """Count the connection with those of its address; False: that has as many as it may."""
+        connections_max = self.app_state.get(CONNECTIONS_MAX, 0)
+        if not connections_max or self.client is None:
+            return True
+        seats = self.app_state.setdefault(_CONNECTIONS, {})
+        address = self.client[0]
+        taken = seats.get(address, 0)
+        if taken >= connections_max:
+            return False
+        seats[address] = taken + 1
+        self._address = address
+        return True
+
+    def _leave_seat(self) -> None:
+        if self._address is None:
+            return
+        seats = self.app_state[_CONNECTIONS]
+        seats[self._address] -= 1
+        if not seats[self._address]:
+            del seats[self._address]
+        self._address = None
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and look whether it leads anywhere."""
@@ -139,6 +179,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._parsed_bytes = 0
         self._head_bytes = self._unread_bytes = 0
         self._is_in_head = True
+        self._host_count = 0
+        self._codings = []
         self._trailers = []
         if self._head_timer is None:
             self._start_waiting()
@@ -165,12 +207,22 @@ class GuardedProtocol(HttpToolsProtocol):
             self._trailers.append((name.lower(), value))
             return
         super().on_header(name, value)
-        if self.headers[-1][0] == _CONTENT_LENGTH:
+        name = self.headers[-1][0]
+        if name == _CONTENT_LENGTH:
             # The parser has refused what is no number, and any Transfer-Encoding beside it.
             self._declared_bytes = int(value)
+        elif name == _HOST:
+            self._host_count += 1
+        elif name == _TRANSFER_ENCODING:
+            self._codings.append(value)
 
     def on_headers_complete(self) -> None:
-        """Leave the head; the application finds the trailer where it looks when the body ended."""
+        """Leave the head; the application finds the trailer where it looks when the body ended.
+
+        Raises:
+            MalformedRequest: as from `on_header`, a parser error.
+        """
+        self._refuse_ambiguity()
         self.scope["extensions"] = {
             "ingest.wire": {
                 "trailers": self._trailers,
@@ -185,6 +237,17 @@ class GuardedProtocol(HttpToolsProtocol):
         self._is_in_body = True
         self._unread_bytes = 0
         self._stop_waiting()
+
+    def _refuse_ambiguity(self) -> None:
+        """Refuse what a proxy before us may have read otherwise, and what the parser lets pass."""
+        version = self.parser.get_http_version()
+        if self._host_count > 1 or (self._host_count == 0 and version == _HTTP_1_1):
+            reason = "a request has one Host"  # RFC 9112, section 3.2
+            raise MalformedRequest(reason)
+        if self._codings and (version != _HTTP_1_1 or _join(self._codings) != b"chunked"):
+            # RFC 9112, section 6.1: another coding would have to be undone, HTTP/1.0 has none.
+            reason = "the only transfer coding is chunked"
+            raise MalformedRequest(reason)
 
     def _inform(self, headers: Mapping[str, str]) -> None:
         """Send 104 (Upload Resumption Supported), which ASGI has no message for.
@@ -256,6 +319,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def _give_up(self) -> None:
         self._head_timer = None
         self.transport.close()
+
+
+def _join(codings: list[bytes]) -> bytes:
+    return b",".join(codings).strip().lower()
 
 
 class _CloseUnlessRead:

@@ -6,6 +6,7 @@ import json
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
 from ingest_service.api import wire as limits
 from tests.api.served import (
@@ -60,7 +61,7 @@ async def test_a_flood_of_headers_is_refused_and_the_server_stays_up(served, wir
 async def test_one_header_too_many_is_told_so(wire):
     head = b"".join(b"X-%d: 1\r\n" % number for number in range(limits.HEADERS_MAX + 1))
 
-    await wire.send(b"GET /livez HTTP/1.1\r\n" + head + b"\r\n")
+    await wire.send(b"GET /livez HTTP/1.1\r\nHost: test\r\n" + head + b"\r\n")
     answer = await wire.answer()
     assert (answer.status, answer.problem) == (431, "head-too-large")
     assert answer.headers["content-type"] == "application/problem+json"
@@ -138,6 +139,30 @@ async def test_waiting_between_two_requests_is_no_silence(served, monkeypatch):
         b"POST /files HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         b"POST /files HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
         b"CONNECT files HTTP/1.1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: test\r\nHost: other\r\n\r\n",
+        b"GET /livez HTTP/1.1\nHost: test\n\n",
+        b"GET /livez HTTP/1.1\r\nHost: test\nX: y\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: test\rX: y\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: test\r\nX: a\r\n folded\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: test\r\nX: a\x00b\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n Host: test\r\n\r\n",
+        *(
+            b"POST /files HTTP/1.1\r\nHost: test\r\n" + framing + b"\r\n\r\n0\r\n\r\n"
+            for framing in (
+                b"Content-Length: 5\r\nContent-Length: 5",
+                b"Content-Length: 5, 5",
+                b"Content-Length: +5",
+                b"Content-Length: 0x5",
+                b"Content-Length: 99999999999999999999999",
+                b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+                b"Transfer-Encoding : chunked",
+                b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+                b"Transfer-Encoding: chunked, identity",
+                b"Transfer-Encoding: gzip, chunked",
+            )
+        ),
+        b"POST /files HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
 async def test_what_is_no_http_is_refused_and_hung_up_on(served, wire, request_bytes):
@@ -147,6 +172,47 @@ async def test_what_is_no_http_is_refused_and_hung_up_on(served, wire, request_b
     assert (answer.status, answer.problem) == (400, "malformed-request")
     assert await wire.is_closed()
     assert await is_alive(served)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        b"0x1\r\na\r\n", b"-1\r\na\r\n", b"1\na\n", b"1 \r\na\r\n", b"1\r\nab\r\n",
+        b"fffffffffffffffff\r\na\r\n", b"1;a=b\nc\r\na\r\n",
+    ],
+)  # fmt: skip
+async def test_a_chunk_that_could_be_read_in_two_ways_is_refused(dock, wire, chunk):
+    path = await dock.open(1000)
+    headers = {
+        **dock.authorization,
+        **APPEND,
+        "Upload-Offset": "0",
+        "Transfer-Encoding": "chunked",
+    }
+    smuggled = b"0\r\n\r\nGET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
+    await wire.ask("PATCH", path, headers, chunk + smuggled)
+
+    assert (await wire.answer()).status == 400
+    assert await wire.is_closed()
+
+
+async def test_an_address_has_no_more_connections_than_it_may_have(served, monkeypatch):
+    state = served._server.lifespan.state
+    monkeypatch.setitem(state, limits.CONNECTIONS_MAX, 3)
+    refused_before = REGISTRY.get_sample_value("ingest_connections_refused_total")
+    async with open_wire(served) as first, open_wire(served), open_wire(served):
+        await asyncio.sleep(0.1)
+        async with open_wire(served) as fourth:
+            assert await fourth.is_closed()
+        await first.ask("GET", "/livez", {})
+        assert (await first.answer()).status == 200
+    await asyncio.sleep(0.1)
+
+    # Who has gone leaves room.
+    async with open_wire(served) as again:
+        await again.ask("GET", "/livez", {})
+        assert (await again.answer()).status == 200
+    assert REGISTRY.get_sample_value("ingest_connections_refused_total") == refused_before + 1
 
 
 async def test_broken_chunked_coding_is_refused_and_what_came_before_is_kept(served, dock, wire):
