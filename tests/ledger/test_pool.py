@@ -27,6 +27,12 @@ async def end_backend(dsn, pid):
         await other.close()
 
 
+async def ask_while_it_goes_away(pool, owner_dsn):
+    async with reading(pool) as connection:
+        await end_backend(owner_dsn, await connection.fetchval(WHO))
+        await connection.fetchval(WHO)
+
+
 async def test_who_comes_gets_the_connection_that_was_given_back_last(pool):
     async with reading(pool) as first, reading(pool):
         last = await first.fetchval(WHO)
@@ -95,8 +101,6 @@ async def test_a_server_that_cuts_off_is_counted(pool, ledger_owner_dsn):
     failed = {"kind": "unavailable"}
     before = REGISTRY.get_sample_value("ingest_ledger_errors_total", failed)
     with pytest.raises(LedgerUnavailable):
-        async with reading(pool) as connection:
-            await end_backend(ledger_owner_dsn, await connection.fetchval(WHO))
-            await connection.fetchval(WHO)
+        await ask_while_it_goes_away(pool, ledger_owner_dsn)
 
     assert REGISTRY.get_sample_value("ingest_ledger_errors_total", failed) == before + 1

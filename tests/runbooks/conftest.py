@@ -25,6 +25,10 @@ from tests.docs.documents import ROOT, find_blocks
 RUNBOOKS: Final = ROOT / "docs/runbooks"
 PROGRAMS: Final = ("psql", "pg_basebackup", "pg_verifybackup", "pg_ctl")
 RUN_TIMEOUT_S: Final = 120
+# Each command is a new interpreter: without this it would compile everything anew.
+_KEPT: Final = {
+    name: value for name, value in clean_environment().items() if name != "PYTHONDONTWRITEBYTECODE"
+}
 
 
 @dataclass
@@ -39,7 +43,7 @@ class Desk:
         finished = subprocess.run(
             ["bash", "-eu", "-o", "pipefail", "-c", commands],
             cwd=self.folder,
-            env={**clean_environment(), **self.environment},
+            env={**_KEPT, **self.environment},
             capture_output=True,
             text=True,
             timeout=RUN_TIMEOUT_S,
