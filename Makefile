@@ -9,12 +9,13 @@ LOAD_ARGS ?=
 CLIPS ?= 5000
 YEAR_ARGS ?=
 EXAMPLES ?= 200
+MINUTES ?= 10
 
 # Dozens of short-lived processes are started; each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench load compare capacity year lock contract protocol schema page
+.PHONY: help install run demo test check bench load compare capacity year chaos lock contract protocol schema page
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -51,6 +52,9 @@ capacity: install ## what the fleet's day needs, computed; writes docs/capacity.
 
 year: install ## a year of CLIPS=5000 with erasures, holds, disclosures; every clip accounted for
 	@$(BIN)/python -m loadtest.year --clips "$(CLIPS)" $(YEAR_ARGS)
+
+chaos: install ## MINUTES=10 of faults of every kind while docks upload; then everything is read again
+	@$(BIN)/python -m loadtest.chaos --minutes "$(MINUTES)" $(CHAOS_ARGS)
 
 lock: install ## remake the lock files (UPGRADE=--upgrade takes newer versions)
 	@sh requirements/lock.sh $(UPGRADE)

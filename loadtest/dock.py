@@ -86,6 +86,8 @@ class Outcome:
 
     receipt   as received; None while the clip must stay on the camera
     failure   why the dock gave up
+    acknowledged_bytes  the service said that it has them
+    taken_back_bytes    of these, those that it later said it does not have
     """
 
     number: int
@@ -95,6 +97,8 @@ class Outcome:
     is_sealed: bool = False
     receipt: str | None = None
     failure: str | None = None
+    acknowledged_bytes: int = 0
+    taken_back_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -103,6 +107,7 @@ class Dock:
 
     clock    seconds since the run began
     check    pinned key that receipts are checked under
+    is_back  it was here with these clips before: asks what is there already
     """
 
     wire: Wire
@@ -115,6 +120,8 @@ class Dock:
     seeded: random.Random
     clock: Callable[[], float]
     outcomes: list[Outcome] = field(default_factory=list)
+    is_back: bool = False
+    _acknowledged: dict[int, set[int]] = field(default_factory=dict)
     _offset_ms: int = 0
     _receipt_after_s: float = 0.0
     _receipt_at: float = 0.0
@@ -122,7 +129,10 @@ class Dock:
     def visit(self) -> Generator[Step, Answer, None]:
         """Bring every clip and stay until each is released or given up."""
         yield WaitUntil(self.plan.arrives_at)
-        self.outcomes = [Outcome(reel.number, self.serial, reel.size_bytes) for reel in self.reels]
+        if not self.is_back:
+            self.outcomes = [
+                Outcome(reel.number, self.serial, reel.size_bytes) for reel in self.reels
+            ]
         pairs = list(zip(self.reels, self.outcomes, strict=True))
         try:
             yield from self._measure_clock()
@@ -161,9 +171,9 @@ class Dock:
         outcome.clip_id = told["clip_id"]
         self.tally.count("announced")
         if self.temper.surface == "tus":
-            yield from self._send_by_tus(reel, _path(told["tus_url"]))
+            yield from self._send_by_tus(reel, _path(told["tus_url"]), outcome)
         else:
-            is_sealed = yield from self._send_chunks(reel, told)
+            is_sealed = yield from self._send_chunks(reel, told, outcome)
             if not is_sealed:
                 yield from self._seal(_path(told["seal_url"]))
         outcome.is_sealed = True
@@ -207,7 +217,9 @@ class Dock:
 
     # --- native -------------------------------------------------------------------------
 
-    def _send_chunks(self, reel: Reel, told: dict[str, Any]) -> Generator[Step, Answer, bool]:
+    def _send_chunks(
+        self, reel: Reel, told: dict[str, Any], outcome: Outcome
+    ) -> Generator[Step, Answer, bool]:
         """Send what is missing; the last chunk asks for the seal. Tell whether it was made."""
         root = _path(told["chunks_url"])
         chunk_bytes: int = told["chunk_bytes"]
@@ -215,7 +227,9 @@ class Dock:
         if self.temper.cut_at is not None and indices:
             chunk = self._make_chunk(reel, root, 0, chunk_bytes)
             yield from self._be_cut(chunk, self.temper.cut_at)
+        if (self.temper.cut_at is not None or self.is_back) and indices:
             indices = yield from self._ask_missing(root)
+            self._miss_chunks(reel, indices, chunk_bytes, outcome)
         sealed = None
         for index in indices:
             seals = index == indices[-1]
@@ -223,10 +237,24 @@ class Dock:
             began_s = self.clock()
             answer = yield from self._ask(chunk, {200, 201})
             self.tally.acknowledge(chunk.body_bytes, began_s, self.clock())
+            self._hear_chunk(reel, index, chunk.body_bytes, outcome)
             sealed = answer.json()["sealed"] if seals else None
         if sealed is not None:
             self._receipt_after_s = sealed.get("receipt_after_s", 0)
         return sealed is not None and sealed["state"] == "sealed"
+
+    def _hear_chunk(self, reel: Reel, index: int, body_bytes: int, outcome: Outcome) -> None:
+        kept = self._acknowledged.setdefault(reel.number, set())
+        if index not in kept:
+            kept.add(index)
+            outcome.acknowledged_bytes += body_bytes
+
+    def _miss_chunks(
+        self, reel: Reel, missing: Sequence[int], chunk_bytes: int, outcome: Outcome
+    ) -> None:
+        """Note what the service had acknowledged and does not have."""
+        for index in self._acknowledged.get(reel.number, set()).intersection(missing):
+            outcome.taken_back_bytes += min(chunk_bytes, reel.size_bytes - index * chunk_bytes)
 
     def _make_chunk(
         self, reel: Reel, root: str, index: int, chunk_bytes: int, *, seals: bool = False
@@ -254,12 +282,15 @@ class Dock:
 
     # --- tus ----------------------------------------------------------------------------
 
-    def _send_by_tus(self, reel: Reel, path: str) -> Generator[Step, Answer, None]:
+    def _send_by_tus(
+        self, reel: Reel, path: str, outcome: Outcome
+    ) -> Generator[Step, Answer, None]:
         """Send all in one PATCH; after a cut, ask for the offset and go on from there."""
         offset = 0
         if self.temper.cut_at is not None and reel.size_bytes:
             yield from self._be_cut(self._make_patch(reel, path, 0), self.temper.cut_at)
-            offset = yield from self._ask_offset(path)
+        if (self.temper.cut_at is not None or self.is_back) and reel.size_bytes:
+            offset = yield from self._ask_offset(path, outcome)
         for attempt in range(_TRIES_MAX):
             patch = self._make_patch(reel, path, offset)
             began_s = self.clock()
@@ -269,6 +300,7 @@ class Dock:
                 self._note(patch.name, str(broken))
             else:
                 if answer.status == HTTPStatus.NO_CONTENT:
+                    outcome.acknowledged_bytes = reel.size_bytes
                     self.tally.acknowledge(patch.body_bytes, began_s, self.clock())
                     return
                 self._note(patch.name, f"{answer.status} {_problem(answer)}")
@@ -278,7 +310,7 @@ class Dock:
                     raise DockFailed(message)
             self.tally.count("retries")
             yield Rest(self._backoff(attempt))
-            offset = yield from self._ask_offset(path)
+            offset = yield from self._ask_offset(path, outcome)
         message = "patch: too many tries"
         raise DockFailed(message)
 
@@ -290,20 +322,32 @@ class Dock:
         head = self.wire.head("PATCH", path, length, fields)
         return Ask("patch", head, list(reel.blocks(offset, reel.size_bytes)), length)
 
-    def _ask_offset(self, path: str) -> Generator[Step, Answer, int]:
+    def _ask_offset(self, path: str, outcome: Outcome) -> Generator[Step, Answer, int]:
         answer = yield from self._ask(Ask("offset", self.wire.head("HEAD", path, 0, _TUS)), {200})
         self.tally.count("resumes")
-        return int(answer.find_field("Upload-Offset") or 0)
+        offset = int(answer.find_field("Upload-Offset") or 0)
+        outcome.taken_back_bytes += max(outcome.acknowledged_bytes - offset, 0)
+        outcome.acknowledged_bytes = offset
+        return offset
 
     # --- faults -------------------------------------------------------------------------
 
     def _be_cut(self, ask: Ask, share: float) -> Generator[Step, Answer, None]:
         """Lose the connection in the middle of a body; come back after a while, or as planned."""
         cut_after = int(ask.body_bytes * share)
-        yield Connect()
-        yield Ask(
-            f"{ask.name} cut", ask.head, ask.body, ask.body_bytes, cut_after, self.temper.is_rude
-        )
+        try:
+            yield Connect()
+            yield Ask(
+                f"{ask.name} cut",
+                ask.head,
+                ask.body,
+                ask.body_bytes,
+                cut_after,
+                self.temper.is_rude,
+            )
+        except LinkBroken as broken:
+            # Others were quicker: it is cut off all the same.
+            self._note(f"{ask.name} cut", str(broken))
         self.tally.count("cuts")
         if self.plan.returns_at is None:
             yield Rest(self.seeded.uniform(0.1, 2.0))

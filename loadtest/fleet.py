@@ -127,6 +127,7 @@ class Carrier:
     """Carries out one dock's steps on one socket.
 
     intended  perf_counter at which the next step is meant to begin
+    answer_timeout_s  a service that is silent for longer is given up
     """
 
     dock: Dock
@@ -136,6 +137,7 @@ class Carrier:
     link: Link | None = None
     intended: float = 0.0
     has_started: bool = False
+    answer_timeout_s: float = _ANSWER_TIMEOUT_S
 
     async def run(self) -> None:
         """Drive the dock's visit to its end."""
@@ -206,11 +208,11 @@ class Carrier:
             return NO_ANSWER
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            async with asyncio.timeout(self.answer_timeout_s):
                 answer = await link.ask(ask.head, ask.body)
         except TimeoutError as error:
             self._hang_up()
-            message = f"no answer within {_ANSWER_TIMEOUT_S:.0f} s"
+            message = f"no answer within {self.answer_timeout_s:.0f} s"
             raise LinkBroken(message) from error
         except LinkBroken:
             self._hang_up()

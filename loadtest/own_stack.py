@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,16 +70,19 @@ def running_stack(
     *,
     store: Literal["null", "embedded"] = "null",
     knobs: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> Iterator[Stack]:
     """Start `ingest dev` in a folder, with a null S3 unless told otherwise; stop it afterwards.
 
-    knobs  INGEST_* variables of the service
+    knobs    INGEST_* variables of the service
+    options  more of `ingest dev`'s
 
     Raises:
         StackFailed: with the end of what they said.
     """
     log_file, data = folder / "dev.log", folder / "data"
     command = [sys.executable, "-m", "ingest_service", "dev", "--data", str(data), "--port=0"]
+    command += options
     with ExitStack() as started:
         extra_pids = {}
         if store == "null":

@@ -9,8 +9,8 @@ from typing import Final
 
 import typer
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
+from ingest_service.api.workers import Workers
 from ingest_service.cli.startup import EXIT_FAILED, require_settings
 
 # The API by name: with several workers each process imports it for itself.
@@ -60,7 +60,7 @@ def serve() -> None:
     sockets = multiply(config.bind_socket())
     with suppress(KeyboardInterrupt):
         if settings.workers > 1:
-            Multiprocess(config, sockets).run()
+            Workers(config, sockets).run()
             return
         server = uvicorn.Server(config)
         server.run(sockets)

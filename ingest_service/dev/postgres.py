@@ -105,6 +105,14 @@ class EmbeddedPostgres:
         if self._child is not None:
             self._child.kill()
 
+    def adopt(self) -> None:
+        """Take port and passwords of a server that another process runs in this folder.
+
+        Raises:
+            StartFailed: nothing tells of one.
+        """
+        self._load_state()
+
     def is_alive(self) -> bool:
         """Tell whether the server process runs."""
         return self._child is not None and self._child.is_alive()

@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Final, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 from ingest_service.actions.register_station import register_station
 from ingest_service.dev.folder import (
@@ -74,8 +76,21 @@ class _Part(Protocol):
     def failure(self, what: str) -> str: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """Ports of 127.0.0.1 by which the API and the jobs reach Postgres and S3, through others."""
+
+    ledger_port: int
+    vault_port: int
+
+
 def run_dev(
-    folder: Path, *, port: int, say: Callable[[str], None], foreign_s3: ForeignS3 | None = None
+    folder: Path,
+    *,
+    port: int,
+    say: Callable[[str], None],
+    foreign_s3: ForeignS3 | None = None,
+    detour: Detour | None = None,
 ) -> None:
     """Run everything until SIGINT, SIGTERM or SIGHUP, then stop it all.
 
@@ -83,13 +98,16 @@ def run_dev(
     port     of the API on 127.0.0.1; 0 = any free one
     say      takes lines for the person at the terminal
     foreign_s3  a store to use in place of the embedded one
+    detour   leads the API and the jobs through somebody who may harm what passes
 
     Raises:
         StartFailed: with a reason and a remedy; nothing is left running.
     """
     with claimed_folder(folder), ExitStack() as started, _stop_on_signals():
         store = foreign_s3 or EmbeddedSeaweed(folder.absolute() / "seaweed")
-        stack = DevStack(folder.absolute(), port=port, say=say, started=started, store=store)
+        stack = DevStack(
+            folder.absolute(), port=port, say=say, started=started, store=store, detour=detour
+        )
         try:
             stack.start()
             stack.watch()
@@ -116,8 +134,10 @@ class DevStack:
         say: Callable[[str], None],
         started: ExitStack,
         store: EmbeddedSeaweed | ForeignS3,
+        detour: Detour | None = None,
     ) -> None:
         self._folder = folder
+        self._detour = detour
         self._port = port
         self._say = say
         self._started = started
@@ -268,12 +288,16 @@ class DevStack:
             "INGEST_DRAIN_TIMEOUT_S": str(_DRAIN_TIMEOUT_S),
             "INGEST_STATION_TOKEN_LIFETIME_MAX_S": str(int(TOKEN_LIFETIME.total_seconds())),
         }
+        ledger_dsn, vault_endpoint = self._addresses()
+        if self._detour is not None:
+            ledger_dsn = _through(ledger_dsn, self._detour.ledger_port)
+            vault_endpoint = _through(vault_endpoint, self._detour.vault_port)
         wiring = {
             "INGEST_BASE_URL": self._base_url(),
             "INGEST_HOST": LOOPBACK,
             "INGEST_PORT": str(self._port),
-            "INGEST_LEDGER_DSN": self._postgres.service_dsn(),
-            "INGEST_VAULT_ENDPOINT": self._store.endpoint,
+            "INGEST_LEDGER_DSN": ledger_dsn,
+            "INGEST_VAULT_ENDPOINT": vault_endpoint,
             "INGEST_VAULT_REGION": REGION,
             "INGEST_VAULT_BUCKET": self._store.bucket,
             "INGEST_VAULT_ACCESS_KEY": self._store.access_key,
@@ -359,6 +383,12 @@ def _stop_on_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _through(address: str, port: int) -> str:
+    parts = urlsplit(address)
+    login, at, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{login}{at}{LOOPBACK}:{port}"))
 
 
 def _get(port: int, path: str) -> tuple[int, str]:

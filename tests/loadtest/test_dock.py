@@ -171,3 +171,21 @@ def test_wrong_clock_is_measured_and_told():
     )
     # The service's clock stood at 0, the device's an hour ahead of ours.
     assert announcement["clock_offset_ms"] < -3_600_000
+
+
+@pytest.mark.parametrize(("surface", "taken_back"), [("native", 1000), ("tus", 600)])
+def test_what_the_service_took_back_is_noted(surface, taken_back):
+    """It says that it has the clip, and when the dock is back it says that it has less."""
+    dock = make_dock(surface=surface)
+    give_up = answer(400, {"type": "urn:x:broken"})
+    play_out(
+        dock,
+        start(chunk=[stored()], seal=[give_up], patch=[answer(204)], receipt=[give_up]),
+    )
+    dock.is_back = True
+    again = start(missing=[answer(200, {"missing": [[0, 0]]})], chunk=[give_up])
+    again |= {"offset": [answer(200, upload_offset="400")], "patch": [give_up]}
+    play_out(dock, again)
+
+    (outcome,) = dock.outcomes
+    assert outcome.taken_back_bytes == taken_back
