@@ -23,12 +23,17 @@ _LOG: Final = structlog.get_logger("ingest.log")
 TICK_S: Final = 0.1
 _FOLLOWER_PAUSE_S: Final = 1.0
 _FORKED_PAUSE_S: Final = 10.0
+# The leader asks ten times a second; a batch in hard times takes some seconds. Before that it reads
+# what is published, from a store that may be slow.
+LEAD_SILENT_S: Final = 20.0
+_CHECK_SILENT_S: Final = 600.0
 
 
 async def lead_log(opened: Resources) -> int:
     """Lead while this process may; return when the lead is lost or the log may not go on.
 
-    The lead is an advisory lock of one connection: when it breaks, another process takes over.
+    The lead is an advisory lock of one connection: when it breaks, or nothing is heard of it for
+    LEAD_SILENT_S, another process takes over.
     It only spares work; two leaders at once would still write one log.
     """
     async with reading(opened.pool) as connection:
@@ -37,9 +42,11 @@ async def lead_log(opened: Resources) -> int:
             return 0
         _LOG.info("log_lead_taken", worker=opened.holders.name)
         try:
+            await log.limit_lead(connection, idle_s=_CHECK_SILENT_S)
             await check_published(pool=opened.pool, vault=opened.vault, signer=opened.signer)
             await mend_published(pool=opened.pool, vault=opened.vault, term=begin_lock(opened))
             await log.set_halt(connection, None)
+            await log.limit_lead(connection, idle_s=LEAD_SILENT_S)
             await _lead(connection, opened)
         except LogForked as forked:
             telemetry.LOG_FORKED.set(1)

@@ -208,7 +208,14 @@ async def close_pool(pool: Pool) -> None:
         pool.terminate()
 
 
+# A process that the network has lost in the middle of a transaction would keep its rows locked for
+# hours. None of ours waits for anything but Postgres in one.
+TRANSACTION_SILENT_S: Final = 60.0
+_LIMIT_SESSION: Final = "SELECT set_config('idle_in_transaction_session_timeout', $1, false)"
+
+
 async def _prepare_session(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await connection.execute(_LIMIT_SESSION, f"{TRANSACTION_SILENT_S * 1000:.0f}ms")
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
     )

@@ -36,11 +36,25 @@ async def try_lead(connection: Connection) -> bool:
     return bool(await connection.fetchval(TRY_LEAD, _LEADER_LOCK))
 
 
+# The network may lose a leader without a word to Postgres, whose session would keep the lock: for
+# hours, until the system gives the connection up, nobody would lead and no receipt be given.
+LIMIT_LEAD: Final = "SELECT set_config('idle_session_timeout', $1, false)"
+
+
+async def limit_lead(connection: Connection, *, idle_s: float) -> None:
+    """Have Postgres end this session, and the lead with it, when it asks nothing for so long.
+
+    0: never, as is right for connections that wait in the pool.
+    """
+    await connection.execute(LIMIT_LEAD, f"{idle_s * 1000:.0f}ms")
+
+
 STOP_LEADING: Final = "SELECT pg_advisory_unlock($1)"
 
 
 async def stop_leading(connection: Connection) -> None:
     """Let another process lead; the connection goes back to the pool."""
+    await limit_lead(connection, idle_s=0)
     await connection.execute(STOP_LEADING, _LEADER_LOCK)
 
 
