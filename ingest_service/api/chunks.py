@@ -12,12 +12,12 @@ from ingest_service.actions.issue_receipt import issue_receipt
 from ingest_service.actions.report_manifest import report_manifest
 from ingest_service.actions.seal_upload import list_missing, seal_upload
 from ingest_service.actions.store_chunk import Chunk, store_chunk
-from ingest_service.api.bodies import JsonRoute
 from ingest_service.api.body import receiving
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.headers import parse_integer, prefers_text
 from ingest_service.api.problems import WITH_JSON, WITH_TOKEN, documented
 from ingest_service.api.raw_json import read_raw_object
+from ingest_service.api.straight import StraightRoute
 from ingest_service.domain.digest import CONTENT_DIGEST, parse_content_digest
 from ingest_service.domain.principal import UPLOAD, Principal
 from ingest_service.domain.receipt import format_leaf_proof
@@ -34,7 +34,7 @@ from schemas.announcement import (
 from schemas.device import DeviceManifest, ReportedManifest
 from schemas.receipt import PendingReceipt, Receipt
 
-router = APIRouter(prefix="/v1", tags=["docks"], route_class=JsonRoute)
+router = APIRouter(prefix="/v1", tags=["docks"], route_class=StraightRoute)
 
 Station = Annotated[Principal, Depends(Granted(UPLOAD))]
 OCTETS: Final = "application/octet-stream"

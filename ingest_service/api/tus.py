@@ -31,6 +31,7 @@ from ingest_service.api.receiving import (
     receive_bytes,
     receive_whole,
 )
+from ingest_service.api.straight import StraightRoute
 from ingest_service.domain.checksum import (
     TUS_ALGORITHMS,
     UPLOAD_CHECKSUM,
@@ -57,7 +58,7 @@ from ingest_service.ledger.connection import reading
 from ingest_service.ledger.uploads import close_upload, find_upload
 from ingest_service.resources import Resources
 
-router = APIRouter(tags=["tus"])
+router = APIRouter(tags=["tus"], route_class=StraightRoute)
 
 VERSION: Final = "1.0.0"
 EXTENSIONS: Final = (

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ingest_service import telemetry
+from ingest_service.api.intake import BodyIntake
 from ingest_service.api.problems import problem_response
 from ingest_service.domain.clock import utc_now
 from ingest_service.domain.ids import make_id
@@ -25,6 +26,8 @@ HEAD_TIMEOUT_S: Final = 30.0
 # A chunk that is refused early is read to its end, so that its connection can be used again.
 DRAIN_BYTES_MAX: Final = 16 * 1024 * 1024
 
+# Two changes of the transport's protocol cost as much as the copies that they save in this much.
+INTAKE_BYTES_MIN: Final = 128 * 1024
 # A body that is longer than what came with its head goes past the parser, which would copy it.
 _CONTENT_LENGTH: Final = b"content-length"
 _TRANSFER_ENCODING: Final = b"transfer-encoding"
@@ -44,10 +47,10 @@ class _Blocks:
     __slots__ = ("_blocks", "_length")
 
     def __init__(self) -> None:
-        self._blocks: list[bytes] = []
+        self._blocks: list[bytes | memoryview] = []
         self._length = 0
 
-    def __iadd__(self, block: bytes) -> Self:
+    def __iadd__(self, block: bytes | memoryview) -> Self:
         self._blocks.append(block)
         self._length += len(block)
         return self
@@ -55,12 +58,17 @@ class _Blocks:
     def __len__(self) -> int:
         return self._length
 
-    def __bytes__(self) -> bytes:
-        return self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)
+    def take(self) -> bytes | memoryview:
+        """Hand everything over."""
+        blocks, self._blocks, self._length = self._blocks, [], 0
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
 class _UncopiedCycle(RequestResponseCycle):
-    """uvicorn's own copies every body twice: into a bytearray, and out of it again."""
+    """uvicorn's own copies every body twice: into a bytearray, and out of it again.
+
+    A block may be a `memoryview` instead of `bytes`.
+    """
 
     @property  # type: ignore[override]
     def body(self) -> _Blocks:
@@ -73,6 +81,19 @@ class _UncopiedCycle(RequestResponseCycle):
     @body.setter
     def body(self, blocks: "_Blocks | bytearray") -> None:
         self.__dict__["_blocks"] = blocks if isinstance(blocks, _Blocks) else _Blocks()
+
+    async def receive(self) -> Any:  # noqa: ANN401 - uvicorn's own
+        """Return the next of the body, as uvicorn does."""
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        if not self.disconnected and not self.response_complete:
+            self.flow.resume_reading()
+            await self.message_event.wait()
+            self.message_event.clear()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": self.body.take(), "more_body": self.more_body}
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -143,16 +164,32 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._is_in_body and self._declared_bytes is not None:
                 # The rest of this body is that long, whatever is in it: nothing to parse.
                 self._past_parser_bytes = self._declared_bytes - self._parsed_bytes
+                if self._past_parser_bytes >= INTAKE_BYTES_MIN:
+                    intake = BodyIntake(self, self._past_parser_bytes, self._take_block)
+                    self.transport.set_protocol(intake)
         if self._is_in_head:
             self._unread_bytes += len(data)
             if self._unread_bytes > HEAD_BYTES_MAX:
                 self._refuse(HeadTooLarge(HEAD_BYTES_MAX, HEADERS_MAX))
         elif self._is_in_body and was_answered:
-            self._unread_bytes += len(data)
-            if self._unread_bytes > DRAIN_BYTES_MAX:
-                self.transport.close()
+            self._drain(len(data))
 
-    def _pass_parser(self, data: bytes) -> None:
+    def _take_block(self, block: memoryview) -> None:
+        """Take what the intake has, which ends with the body."""
+        was_answered = self.cycle.response_complete
+        self._pass_parser(block)
+        if not self._past_parser_bytes:
+            self.transport.set_protocol(self)
+        if was_answered:
+            self._drain(len(block))
+
+    def _drain(self, length_bytes: int) -> None:
+        """Count what nobody reads any more."""
+        self._unread_bytes += length_bytes
+        if self._unread_bytes > DRAIN_BYTES_MAX:
+            self.transport.close()
+
+    def _pass_parser(self, data: bytes | memoryview) -> None:
         """Hand on the next of a body of known length as it came (RFC 9112, section 6.2)."""
         self._unset_keepalive_if_required()
         left = self._past_parser_bytes
@@ -165,12 +202,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self.parser = HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             if rest:
-                super().data_received(rest)
+                super().data_received(bytes(rest))
 
-    def on_body(self, body: bytes) -> None:
+    def on_body(self, body: bytes | memoryview) -> None:
         """Take a piece of the body."""
         self._parsed_bytes += len(body)
-        super().on_body(body)
+        super().on_body(cast("bytes", body))  # it goes into `_UncopiedCycle.body` as it is
 
     def on_message_begin(self) -> None:
         """Begin a head."""

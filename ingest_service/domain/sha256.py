@@ -27,7 +27,7 @@ _CHECK: Final = 4
 class RunningSha256(Protocol):
     """A SHA-256 in progress."""
 
-    def update(self, block: bytes) -> None:
+    def update(self, block: bytes | memoryview) -> None:
         """Add bytes."""
         ...
 
@@ -108,9 +108,16 @@ class LibcryptoSha256:
         )
         return running
 
-    def update(self, block: bytes) -> None:
+    def update(self, block: bytes | memoryview) -> None:
         """Add bytes; the GIL is released meanwhile."""
-        self._update(self._address, block, len(block))
+        if isinstance(block, memoryview):
+            if block.readonly or not block.c_contiguous:
+                self.update(bytes(block))
+            elif block:
+                start = ctypes.byref(ctypes.c_char.from_buffer(block))
+                self._update(self._address, start, len(block))
+        else:
+            self._update(self._address, block, len(block))
 
     def export(self) -> bytes:
         """Return the canonical mid-state."""
@@ -145,9 +152,9 @@ class RehashesSha256:
         )
         return running
 
-    def update(self, block: bytes) -> None:
+    def update(self, block: bytes | memoryview) -> None:
         """Add bytes."""
-        self._hash.update(block)
+        self._hash.update(bytes(block))
 
     def export(self) -> bytes:
         """Return the canonical mid-state."""
@@ -166,7 +173,7 @@ def _libcrypto() -> ctypes.CDLL:
     # the very libcrypto that hashlib uses. CDLL (not PyDLL) releases the GIL in each call.
     library = ctypes.CDLL(_hashlib.__file__)
     library.SHA256_Init.argtypes = [ctypes.c_void_p]
-    library.SHA256_Update.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+    library.SHA256_Update.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
     library.SHA256_Final.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     return library
 

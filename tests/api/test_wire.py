@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+from uuid import UUID
 
 import httpx
 import pytest
@@ -256,13 +258,16 @@ async def send_cut(wire, request_bytes: bytes, sizes: list[int]) -> None:
     await wire.send(request_bytes)
 
 
+@pytest.mark.parametrize("way", ["past the parser", "into the intake"])
 @pytest.mark.parametrize("is_closing", [False, True])
 @pytest.mark.parametrize("shift", [-1, 0, 1, 40])
 @pytest.mark.parametrize("first", [0, 1, 100])
 async def test_bodies_are_told_apart_wherever_the_network_cuts(
-    dock, wire, first, shift, is_closing
+    dock, wire, monkeypatch, first, shift, is_closing, way
 ):
     """A long body goes past the parser: what follows it must begin where it ends."""
+    if way == "into the intake":
+        monkeypatch.setattr(limits, "INTAKE_BYTES_MIN", 1)
     plans = [await dock.announce(size) for size in (300, 7)]
     bodies = [bytes(range(100)) * 3, b"GET / H"]
     requests = []
@@ -288,6 +293,30 @@ async def test_bodies_are_told_apart_wherever_the_network_cuts(
         answer = await wire.answer()
         assert (answer.status, json.loads(answer.body)["sealed"]["state"]) == (201, "sealed")
     assert await wire.is_closed(within_s=0.1) is is_closing
+
+
+async def test_what_the_intake_has_of_a_cut_body_is_kept(served, dock, wire):
+    data = os.urandom(3 * limits.INTAKE_BYTES_MIN)
+    path = await dock.open(len(data))
+    headers = {
+        **dock.authorization,
+        **APPEND,
+        "Upload-Offset": "0",
+        "Content-Length": str(len(data)),
+    }
+    await wire.ask("PATCH", path, headers, data[:-PART_BYTES])
+    await wire.hang_up()
+
+    async with asyncio.timeout(30):
+        while await find_offset(served, path) != len(data) - PART_BYTES:  # noqa: ASYNC110 - Postgres cannot set an event
+            await asyncio.sleep(0.02)
+
+
+async def find_offset(served, path: str) -> int:
+    """What is counted; asking the service would interrupt the request that still writes."""
+    upload_id = UUID(path.rpartition("/")[2])
+    [row] = await served.sql("SELECT offset_bytes FROM uploads WHERE upload_id = $1", upload_id)
+    return row["offset_bytes"]
 
 
 async def test_an_early_refusal_leaves_the_connection_in_step(dock, wire):
