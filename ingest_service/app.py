@@ -23,6 +23,7 @@ from ingest_service.api import (
     holds,
     links,
     log,
+    operations,
     packs,
     retention,
     stats,
@@ -74,6 +75,7 @@ _SURFACES: Final = (
     audit,
     health,
     upload_page,
+    operations,
 )
 
 

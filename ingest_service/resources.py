@@ -14,6 +14,7 @@ from ingest_service.actions.identify_principal import Authenticator
 from ingest_service.actions.prove_log import PublishedHead
 from ingest_service.actions.read_feed import FeedTail
 from ingest_service.actions.record_denials import SecurityLog
+from ingest_service.actions.record_traffic import TrafficMeter
 from ingest_service.actions.sample_metrics import sampling
 from ingest_service.actions.take_upload import Holders
 from ingest_service.courier.webhooks import Courier
@@ -72,6 +73,7 @@ class Resources:
     feed      the end of the log, for those who wait there
     security  who was refused what
     box       seals the secrets that the ledger keeps
+    traffic   what this process does, for the operators
     """
 
     pool: Pool
@@ -100,6 +102,7 @@ class Resources:
     disclosing: DisclosureRules = field(default_factory=DisclosureRules)
     link_guard: LinkGuard = field(default_factory=LinkGuard)
     box: SecretBox = field(default_factory=SecretBox)
+    traffic: TrafficMeter = field(default_factory=TrafficMeter)
 
     @property
     def locks_objects(self) -> bool:
@@ -176,6 +179,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         feed = FeedTail(pool=pool, seats_max=settings.feed_seats_max)
         security = SecurityLog(pool=pool)
         await stack.enter_async_context(security.running())
+        traffic = TrafficMeter()
+        await stack.enter_async_context(traffic.running(pool))
         await stack.enter_async_context(listening(pool, holders.interrupt, feed.ring))
         stack.push_async_callback(witnesses.close)
         budget = ReplayBudget(settings.replay_bytes_max)
@@ -244,6 +249,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             ),
             link_guard=LinkGuard(settings.link_misses_per_minute),
             box=_open_box(settings),
+            traffic=traffic,
         )
 
 

@@ -172,9 +172,13 @@ UPLOADS_FAILED: Final = Counter(
 # --- clips -------------------------------------------------------------------------------
 
 CLIPS_ANNOUNCED: Final = Counter("ingest_clips_announced_total", "Clips seen the first time.")
+CLIPS_RECEIVED: Final = Counter(
+    "ingest_clips_received_total", "Clips whose bytes are complete and stored, by every surface."
+)
 CLIPS_SECURED: Final = Counter(
     "ingest_clips_secured_total", "Clips read back from storage with the right hash."
 )
+SECURED_BYTES: Final = Counter("ingest_secured_bytes_total", "Bytes of these clips.")
 CLIPS_QUARANTINED: Final = Counter(
     "ingest_clips_quarantined_total", "Clips set aside for a mismatch: a human looks."
 )

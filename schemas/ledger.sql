@@ -309,6 +309,18 @@ CREATE TABLE public.assertions (
     CONSTRAINT assertions_salt CHECK ((octet_length(salt) = 16))
 );
 
+CREATE TABLE public.backlog_samples (
+    sampled_at timestamp with time zone NOT NULL,
+    active_count bigint NOT NULL,
+    unsecured_bytes bigint NOT NULL,
+    stalled_count bigint NOT NULL,
+    finishing_count bigint NOT NULL,
+    read_back_count bigint NOT NULL,
+    sequencing_count bigint NOT NULL,
+    manifest_count bigint NOT NULL,
+    log_lag_s double precision NOT NULL
+);
+
 CREATE TABLE public.clip_cells (
     cell_id integer NOT NULL,
     borough text NOT NULL,
@@ -950,6 +962,16 @@ CREATE TABLE public.station_keys (
     revoked_at timestamp with time zone
 );
 
+CREATE TABLE public.station_traffic (
+    minute timestamp with time zone NOT NULL,
+    station_id text NOT NULL,
+    request_count bigint NOT NULL,
+    failed_count bigint NOT NULL,
+    received_bytes bigint NOT NULL,
+    receiving_s double precision NOT NULL
+)
+WITH (fillfactor='50');
+
 CREATE TABLE public.stations (
     station_id text NOT NULL,
     site_id text NOT NULL,
@@ -966,6 +988,18 @@ CREATE TABLE public.tails (
     object_version text,
     CONSTRAINT tails_length CHECK ((length_bytes > 0))
 );
+
+CREATE TABLE public.traffic_samples (
+    sampled_at timestamp with time zone NOT NULL,
+    received_bytes bigint NOT NULL,
+    received_count bigint NOT NULL,
+    secured_bytes bigint NOT NULL,
+    secured_count bigint NOT NULL,
+    quarantined_count bigint NOT NULL,
+    shed_count bigint NOT NULL,
+    failed_count bigint NOT NULL
+)
+WITH (fillfactor='50');
 
 CREATE TABLE public.webhook_deliveries (
     webhook_id uuid NOT NULL,
@@ -1028,6 +1062,9 @@ ALTER TABLE ONLY public.assertions
 
 ALTER TABLE ONLY public.assertions
     ADD CONSTRAINT assertions_pkey PRIMARY KEY (assertion_id);
+
+ALTER TABLE ONLY public.backlog_samples
+    ADD CONSTRAINT backlog_samples_pkey PRIMARY KEY (sampled_at);
 
 ALTER TABLE ONLY public.clip_cells
     ADD CONSTRAINT clip_cells_id_key UNIQUE (cell_id);
@@ -1173,11 +1210,17 @@ ALTER TABLE ONLY public.security_events
 ALTER TABLE ONLY public.station_keys
     ADD CONSTRAINT station_keys_pkey PRIMARY KEY (key_id);
 
+ALTER TABLE ONLY public.station_traffic
+    ADD CONSTRAINT station_traffic_pkey PRIMARY KEY (minute, station_id);
+
 ALTER TABLE ONLY public.stations
     ADD CONSTRAINT stations_pkey PRIMARY KEY (station_id);
 
 ALTER TABLE ONLY public.tails
     ADD CONSTRAINT tails_pkey PRIMARY KEY (upload_id, offset_bytes);
+
+ALTER TABLE ONLY public.traffic_samples
+    ADD CONSTRAINT traffic_samples_pkey PRIMARY KEY (sampled_at);
 
 ALTER TABLE ONLY public.uploads
     ADD CONSTRAINT uploads_pkey PRIMARY KEY (upload_id);
@@ -1536,6 +1579,8 @@ GRANT SELECT,INSERT ON TABLE public.assertion_batches TO ingest_service;
 
 GRANT SELECT,INSERT ON TABLE public.assertions TO ingest_service;
 
+GRANT SELECT,INSERT,DELETE ON TABLE public.backlog_samples TO ingest_service;
+
 GRANT SELECT,INSERT ON TABLE public.clip_cells TO ingest_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.clip_count_changes TO ingest_service;
@@ -1644,9 +1689,13 @@ GRANT SELECT,INSERT ON TABLE public.security_events TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.station_keys TO ingest_service;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.station_traffic TO ingest_service;
+
 GRANT SELECT,INSERT,UPDATE ON TABLE public.stations TO ingest_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tails TO ingest_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.traffic_samples TO ingest_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.webhook_deliveries TO ingest_service;
 

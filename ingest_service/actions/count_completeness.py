@@ -112,13 +112,16 @@ async def measure_risk(
     expires_after: timedelta,
     pool: Pool,
     now: Clock,
+    is_urgent: bool = False,
 ) -> AtRisk:
     """Return what is at risk now.
+
+    is_urgent  goes before all who wait for a connection
 
     Raises:
         LedgerUnavailable: nothing is known.
     """
-    async with reading(pool) as connection:
+    async with reading(pool, is_urgent=is_urgent) as connection:
         stations = await completeness.list_at_risk(
             connection,
             station=station,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
+from ingest_service import telemetry
 from ingest_service.domain.bytestream import BytesBody
 from ingest_service.domain.clip import Clip
 from ingest_service.domain.clock import Clock
@@ -206,6 +207,7 @@ async def _seal(
                 device_serial=clip.device_serial,
             )
             if await clips.seal_clip(connection, clip, upload.upload_id, seal, events):
+                telemetry.CLIPS_RECEIVED.inc()
                 return replace(
                     clip,
                     state=seal.state,

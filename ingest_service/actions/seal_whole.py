@@ -4,6 +4,7 @@ A clip that fits one part is one PutObject, so there is nothing to finish: no st
 'receiving' and 'sealed', nothing that a job must drive on.
 """
 
+from ingest_service import telemetry
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import chain_events
 from ingest_service.domain.seal import SealedFacts, describe_seal, make_seal
@@ -68,4 +69,7 @@ async def seal_whole(
             has_leftovers=has_leftovers,
             was_sole_writer=was_sole_writer,
         )
-    return SealedFacts.made(upload.own_clip_id, seal) if is_sealed else None
+    if not is_sealed:
+        return None
+    telemetry.CLIPS_RECEIVED.inc()
+    return SealedFacts.made(upload.own_clip_id, seal)

@@ -16,6 +16,9 @@ from ingest_service.errors import Overloaded
 # What a request for a clip is to its dock, by what follows the id in the path.
 _CLIP_KINDS: Final[dict[str, Kind]] = {"chunks": "bytes", "seal": "bytes", "receipt": "ask"}
 _CLIP_PARTS_MIN: Final = 5
+# What costs less than its refusal (a clock that is asked late is measured badly); and what
+# operators look at when the house is full.
+_NEVER_REFUSED: Final = frozenset({"/v1/time", "/v1/ops"})
 
 
 class Admission:
@@ -90,8 +93,7 @@ def classify(path: str, method: str) -> tuple[Kind, str] | None:
 
     None: it is never refused.
     """
-    if method == "OPTIONS" or path == "/v1/time":
-        # What costs less than its refusal; and a clock that is asked late is measured badly.
+    if method == "OPTIONS" or path in _NEVER_REFUSED:
         return None
     if path.startswith("/v1/"):
         parts = path.split("/")

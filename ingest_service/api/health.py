@@ -1,13 +1,14 @@
 """What SREs and their probes ask: alive, ready, metrics."""
 
 import json
+from collections.abc import Iterable
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response, status
 from starlette.concurrency import run_in_threadpool
 
 from ingest_service import errors, telemetry
-from ingest_service.actions.check_readiness import ReadinessCheck
+from ingest_service.actions.check_readiness import Check, ReadinessCheck
 from ingest_service.api.deps import Granted, resources_of
 from ingest_service.api.problems import documented
 from ingest_service.domain.principal import OPERATE, Principal
@@ -51,15 +52,12 @@ async def get_liveness() -> Liveness:
 )
 async def get_readiness(request: Request, response: Response) -> Readiness:
     """Ask database, schema, bucket and workers; each at most once a second. Needs no token."""
-    checks = await _readiness_check(request).run()
-    is_ready = all(check.is_ok or not check.is_vital for check in checks)
-    if not is_ready:
+    checks = await readiness_check_of(request).run()
+    shown = show_readiness(checks)
+    if shown.status != "ready":
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     response.headers["Cache-Control"] = "no-store"
-    return Readiness(
-        status="ready" if is_ready else "not ready",
-        checks={check.name: CheckResult(ok=check.is_ok, detail=check.detail) for check in checks},
-    )
+    return shown
 
 
 @router.get(
@@ -103,7 +101,17 @@ async def get_openapi(
     return Response(json.dumps(request.app.openapi()), media_type="application/json")
 
 
-def _readiness_check(request: Request) -> ReadinessCheck:
+def show_readiness(checks: Iterable[Check]) -> Readiness:
+    """Return the checks as they are told."""
+    checks = tuple(checks)
+    is_ready = all(check.is_ok or not check.is_vital for check in checks)
+    return Readiness(
+        status="ready" if is_ready else "not ready",
+        checks={check.name: CheckResult(ok=check.is_ok, detail=check.detail) for check in checks},
+    )
+
+
+def readiness_check_of(request: Request) -> ReadinessCheck:
     """Return the check of this application, made with the first request for it."""
     state = request.app.state
     check: ReadinessCheck | None = getattr(state, "readiness_check", None)

@@ -53,8 +53,8 @@ _LONG: Final = {
     "/v1/clips/{clip_id}/content": "downloads",
     "/v1/clips/{clip_id}/pack": "downloads",
 }
-# Probes come every few seconds; their lines would bury the others.
-_QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics"})
+# Probes and open pages ask every few seconds; their lines would bury the others.
+_QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v1/ops"})
 # Thousands a second when it matters: they are counted, and one line tells of many.
 _SHED_OUTCOMES: Final = frozenset({"overloaded", "ledger-busy"})
 _SHED_LINE_EVERY_S: Final = 10.0
@@ -153,6 +153,7 @@ class ObserveRequests:
         # Without an answer the process is going away, or the caller is.
         status = answer.status or CALLER_GONE
         meters.count(status, seconds)
+        _note_traffic(scope, fields, status, seconds)
         # What is hidden is answered as what is not there, and is a refusal all the same.
         if fields.get("outcome") in _DENIALS or "denied" in fields:
             _note_denial(scope, meters, fields)
@@ -206,6 +207,22 @@ def name_surface(method: str, route: str) -> str:
     if (method, route) in _NATIVE:
         return "native"
     return _LONG.get(route) or _SURFACES.get(route.lstrip("/").split("/", 1)[0], "ops")
+
+
+def _note_traffic(scope: Scope, fields: dict[str, object], status: int, seconds: float) -> None:
+    """Note the request for the operators."""
+    opened = getattr(scope["app"].state, "resources", None)
+    if opened is None:
+        # Nothing is open yet, or no more.
+        return
+    received = fields.get("bytes")
+    opened.traffic.note(
+        str(fields["principal"]) if fields.get("principal_kind") == "station" else None,
+        status=status,
+        is_shed=fields.get("outcome") in _SHED_OUTCOMES,
+        received_bytes=received if isinstance(received, int) else 0,
+        seconds=seconds,
+    )
 
 
 def _note_denial(scope: Scope, meters: _Meters, fields: dict[str, object]) -> None:

@@ -51,7 +51,7 @@ _SECURITY: Final = {
 )
 async def get_page(request: Request, opened: Opened) -> Response:
     """Answer with the page. It needs no token: the person enters one, and the page keeps it."""
-    return _answer(PAGE, request, opened.base_url)
+    return answer_with_file(PAGE, request, opened.base_url)
 
 
 @router.get(
@@ -68,10 +68,11 @@ async def get_asset(name: str, request: Request, opened: Opened) -> Response:
     """Answer with a script, a style sheet or the licences of what is bundled."""
     if name not in ASSETS:
         raise RouteNotFound(request.method, f"/upload/{name[:64]}")
-    return _answer(name, request, opened.base_url)
+    return answer_with_file(name, request, opened.base_url)
 
 
-def _answer(name: str, request: Request, base_url: str) -> Response:
+def answer_with_file(name: str, request: Request, base_url: str) -> Response:
+    """Answer with a file of the pages, its ETag, and headers that let it load nothing else."""
     content, etag = _read(name)
     # The URLs of uploads have this origin, under whatever name the page was reached.
     parts = urlsplit(base_url)

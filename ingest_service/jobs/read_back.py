@@ -39,6 +39,7 @@ async def read_back_next(opened: Resources) -> int:
         if state == "secured":
             telemetry.CLIPS_SECURED.inc()
             _note_times(clip, opened.now())
+            telemetry.SECURED_BYTES.inc(clip.size_bytes or 0)
             log.info("clip_secured", clip_id=str(clip_id))
         elif state == "quarantined":
             telemetry.CLIPS_QUARANTINED.inc()

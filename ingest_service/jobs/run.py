@@ -22,6 +22,7 @@ from ingest_service.jobs.join_partials import join_due_partials
 from ingest_service.jobs.measure_queues import measure_queues
 from ingest_service.jobs.probe_media import probe_next_media
 from ingest_service.jobs.read_back import read_back_next
+from ingest_service.jobs.sample_backlog import EVERY_S, sample_backlog
 from ingest_service.jobs.sequence_log import lead_log
 from ingest_service.jobs.settle_disclosures import settle_disclosures
 from ingest_service.jobs.stamp_checkpoint import stamp_when_due
@@ -65,6 +66,7 @@ async def run_until(opened: Resources, stop: asyncio.Event) -> None:
         "count_completeness": (count_completeness, pause_s * _SLOW),
         "measure_at_risk": (measure_at_risk, _A_MINUTE_S),
         "measure_queues": (measure_queues, _A_QUARTER_MINUTE_S),
+        "sample_backlog": (sample_backlog, EVERY_S),
         "measure_webhooks": (measure_lag, pause_s * _SLOW),
         "check_fixity": (check_next_fixity, pause_s * _SLOW),
         "probe_media": (probe_next_media, pause_s * _PROBE_REST),

@@ -455,9 +455,22 @@ simple("GET", "/v1/audit/security", "/v1/audit/security?principal=P-nobody")
 
 # --- the rest ------------------------------------------------------------------------------
 
-for path in ("/livez", "/readyz", "/metrics", "/openapi.json", "/upload"):
+for path in ("/livez", "/readyz", "/metrics", "/openapi.json", "/upload", "/ops"):
     simple("GET", path)
 simple("GET", "/upload/{name}", "/upload/upload.css")
+simple("GET", "/ops/{name}", "/ops/ops.css")
+
+
+@recipe("GET", "/v1/ops")
+async def _operations(world: World, asker: httpx.AsyncClient) -> httpx.Response:
+    async with open_dock(world.served, world.facts.station, world.facts.key) as dock:
+        await dock.announce(9)
+    world.served.app.state.operations = None
+    return await asker.get("/v1/ops")
+
+
+# Sums are of the whole service; what is named is of one's boroughs.
+SHOWN["GET", "/v1/ops"] = lambda world, response: world.facts.borough in response.text
 
 
 # --- who asks ------------------------------------------------------------------------------

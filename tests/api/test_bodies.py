@@ -8,6 +8,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel
 
+from ingest_service.actions.record_traffic import TrafficMeter
 from ingest_service.api.bodies import JsonRoute
 from ingest_service.api.middleware import ObserveRequests
 from ingest_service.api.problems import add_problem_handlers
@@ -35,7 +36,9 @@ async def post_stream(request: Request) -> int:
 def app():
     app = FastAPI()
     app.state.resources = SimpleNamespace(
-        json_bytes_max=BYTES_MAX, rules=SimpleNamespace(body_stall_timeout_s=0.05)
+        json_bytes_max=BYTES_MAX,
+        rules=SimpleNamespace(body_stall_timeout_s=0.05),
+        traffic=TrafficMeter(),
     )
     add_problem_handlers(app)
     app.include_router(router)

@@ -10,6 +10,7 @@ import structlog
 from fastapi import Depends, FastAPI
 
 from ingest_service.actions.identify_principal import Authenticator
+from ingest_service.actions.record_traffic import TrafficMeter
 from ingest_service.actions.register_station import register_station
 from ingest_service.actions.revoke_station_key import revoke_station_key
 from ingest_service.api.deps import Granted
@@ -42,7 +43,9 @@ async def client(pool, station_key):
         pool=pool, keyring=open_keyring(None), rules=RULES, look_again_s=0
     )
     app.state.resources = SimpleNamespace(
-        authenticator=authenticator, security=SimpleNamespace(note=lambda **_: None)
+        authenticator=authenticator,
+        security=SimpleNamespace(note=lambda **_: None),
+        traffic=TrafficMeter(),
     )
     add_problem_handlers(app)
     app.add_middleware(ObserveRequests)

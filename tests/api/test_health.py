@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from ingest_service.actions.identify_principal import Authenticator
+from ingest_service.actions.record_traffic import TrafficMeter
 from ingest_service.api import health
 from ingest_service.api.middleware import ObserveRequests
 from ingest_service.api.problems import add_problem_handlers
@@ -39,6 +40,7 @@ async def client(pool, tmp_path, issuer):
         worker_stale_after_s=30,
         jobs=SimpleNamespace(object_lock=None),
         security=SimpleNamespace(note=lambda **_: None),
+        traffic=TrafficMeter(),
         authenticator=Authenticator(
             pool=pool,
             keyring=open_keyring(str(jwks)),

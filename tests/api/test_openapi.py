@@ -19,7 +19,7 @@ OPERATIONS = [
     for path, operations in DESCRIPTION["paths"].items()
     for method in operations
 ]
-PUBLIC = ("/livez", "/readyz", "/log/", "/upload", "/d/")
+PUBLIC = ("/livez", "/readyz", "/log/", "/upload", "/ops", "/d/")
 
 
 def operation(path, method):

@@ -36,6 +36,9 @@ PUBLIC = {
     # The page on which a person enters a token.
     ("GET", "/upload"),
     ("GET", "/upload/{name}"),
+    # The page on which an operator enters one.
+    ("GET", "/ops"),
+    ("GET", "/ops/{name}"),
     # The link of a disclosure carries its own secret.
     ("GET", "/d/{token}"),
     ("POST", "/d/{token}/accept"),
