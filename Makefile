@@ -15,7 +15,7 @@ MINUTES ?= 10
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench load compare capacity year chaos lock contract protocol schema page
+.PHONY: help install run demo test check bench load compare capacity year chaos lock contract protocol schema page pictures
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -70,6 +70,9 @@ schema: install ## remake schemas/ (ledger.sql, openapi.json, JSON Schemas) and 
 	@$(BIN)/python -m ingest_service openapi > schemas/openapi.json
 	@$(BIN)/python -m ingest_service schemas schemas
 	@$(BIN)/python -m ingest_service.dev.metrics > docs/metrics.md
+
+pictures: install ## take the pictures of /ops and `ingest top` anew, under a load (5 minutes)
+	@$(BIN)/python -m tests.e2e.take_pictures
 
 page: ## remake the bundle of Uppy for /upload (needs Node and npm)
 	@sh web/uppy/build.sh

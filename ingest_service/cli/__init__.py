@@ -15,6 +15,7 @@ from ingest_service.cli.serve import serve
 from ingest_service.cli.settings_table import settings_table
 from ingest_service.cli.signing_key import make_key
 from ingest_service.cli.station import station_app
+from ingest_service.cli.top import top
 from ingest_service.cli.verify import verify_app
 from ingest_service.cli.witness import witness
 from ingest_service.cli.work import work
@@ -33,6 +34,7 @@ app.command()(work)
 app.command()(migrate)
 app.command("make-signing-key")(make_key)
 app.command()(demo)
+app.command()(top)
 app.command()(witness)
 app.command()(settings_table)
 app.command()(openapi)

@@ -75,15 +75,18 @@ async def test_bytes_and_clips_of_every_surface_are_in_the_live_rate(served, doc
     await secure_all(served)
     meter = TrafficMeter()
     await dock.bring_in(CLIP)
+    # One part, so one statement.
+    await dock.bring_in(CLIP[:9])
     await dock.append(await dock.open(len(CLIP)), 0, CLIP)
     await secure_all(served)
     await flush(served, meter)
 
     rate = (await ask_anew(served, operator))["rate"]
-    assert rate["over_s"] * rate["received_bytes_s"] == pytest.approx(2 * len(CLIP))
-    assert rate["over_s"] * rate["received_clips_s"] == pytest.approx(2)
-    assert rate["over_s"] * rate["secured_clips_s"] == pytest.approx(2)
-    assert rate["over_s"] * rate["secured_bytes_s"] == pytest.approx(2 * len(CLIP))
+    sent_bytes = 2 * len(CLIP) + 9
+    assert rate["over_s"] * rate["received_bytes_s"] == pytest.approx(sent_bytes)
+    assert rate["over_s"] * rate["received_clips_s"] == pytest.approx(3)
+    assert rate["over_s"] * rate["secured_clips_s"] == pytest.approx(3)
+    assert rate["over_s"] * rate["secured_bytes_s"] == pytest.approx(sent_bytes)
 
 
 @pytest.mark.usefixtures("quiet")

@@ -37,7 +37,7 @@ const CHARTS = [
   { title: 'Clips a second', unit: perSecond, series: [['received', 'received_clips_s'], ['secured', 'secured_clips_s']] },
   { title: 'Active uploads', unit: count, whole: true, series: [['uploads', 'active_count']], filled: true },
   {
-    title: 'Queues', unit: count, whole: true,
+    title: 'Queue depths', unit: count, whole: true,
     series: [['read-back', 'read_back_count'], ['finishing', 'finishing_count'], ['sequencing', 'sequencing_count'], ['manifests', 'manifest_count']],
   },
   { title: 'At risk on cameras', unit: bytes, series: [['unsecured', 'unsecured_bytes']], filled: true },
@@ -146,7 +146,7 @@ function age() {
   const oldMs = performance.now() - measuredAtMs
   const isStale = oldMs > STALE_MS
   document.body.dataset.stale = isStale ? 'yes' : 'no'
-  const at = new Date(shown.measured_at).toLocaleTimeString()
+  const at = new Date(shown.measured_at).toLocaleTimeString([], { hour12: false })
   byId('measured').textContent = `${isStale ? 'Stale: m' : 'M'}easured ${duration(oldMs / 1000)} ago, ${at}. Version ${shown.version}`
   if (isStale && byId('state').dataset.state !== 'bad') setState('warn', 'Stale')
 }
@@ -173,8 +173,8 @@ function show(now) {
 
 function showTiles({ rate, uploads, at_risk: risk, custody_log: log, measured_at: at }) {
   const oldest = secondsSince(risk.unsecured_since, at)
-  tile('received', bytesPerSecond(rate.received_bytes_s), `${perSecond(rate.received_clips_s)} clips`)
-  tile('secured', `${perSecond(rate.secured_clips_s)} clips`, `${bytesPerSecond(rate.secured_bytes_s)}, read back`,
+  tile('received', bytesPerSecond(rate.received_bytes_s), clipsPerSecond(rate.received_clips_s))
+  tile('secured', clipsPerSecond(rate.secured_clips_s), `${bytesPerSecond(rate.secured_bytes_s)}, read back`,
     rate.quarantined_clips_s > 0 ? 'bad' : '')
   tile('uploads', count(uploads.active_count), `${bytes(uploads.left_bytes)} to come; ${count(uploads.open_count)} open in all`)
   tile('risk', bytes(risk.unsecured_bytes),
@@ -437,8 +437,16 @@ function count(amount) {
 }
 
 function perSecond(amount) {
-  const text = amount === 0 ? '0' : amount >= 100 ? count(amount) : amount >= 10 ? amount.toFixed(1) : amount.toFixed(2)
-  return `${text}/s`
+  return `${short(amount)}/s`
+}
+
+function clipsPerSecond(amount) {
+  return `${short(amount)} clips/s`
+}
+
+function short(amount) {
+  if (amount >= 100) return count(amount)
+  return amount.toFixed(amount >= 10 ? 1 : 2).replace(/\.?0+$/, '')
 }
 
 function secondsSince(moment, now) {
