@@ -7,12 +7,10 @@ judged. The timetable of faults comes from --seed, which is printed.
 import argparse
 import asyncio
 import json
-import os
 import random
 import resource
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
 from collections import Counter
@@ -69,13 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # As Ctrl-C does: what was started is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     try:
         return _run(asked, console)
     except (OSError, ValueError, StackFailed, DocksFailed, PlantFailed) as error:
         console.print(f"error: {error}", markup=False)
-        return _COULD_NOT_RUN
+    except asyncio.CancelledError:
+        console.print("stopped by SIGTERM", markup=False)
+    return _COULD_NOT_RUN
 
 
 def _run(asked: argparse.Namespace, console: Console) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -79,9 +80,15 @@ class Told:
 async def run_chaos(order: Order) -> dict[str, Any]:
     """Run, settle, weigh; return everything about it, as JSON can hold it.
 
+    SIGTERM ends it as Ctrl-C does: what was started is stopped.
+
     Raises:
         StackFailed, DocksFailed: nothing was judged.
+        CancelledError: SIGTERM came.
     """
+    running = asyncio.current_task()
+    if running is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     seeded = random.Random(f"{order.seed}/stack")
     async with open_chaos_stack(
         order.folder, seeded=seeded, has_replica=order.has_replica
