@@ -15,7 +15,7 @@ MINUTES ?= 10
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench load compare capacity year chaos lock contract protocol schema page pictures
+.PHONY: help install run demo test check bench load compare capacity year chaos lock contract slow protocol schema page pictures
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -61,6 +61,9 @@ lock: install ## remake the lock files (UPGRADE=--upgrade takes newer versions)
 
 contract: install ## many requests to every call of the OpenAPI document (EXAMPLES=200)
 	@INGEST_CONTRACT_EXAMPLES="$(EXAMPLES)" $(BIN)/python -m pytest -q -n 2 tests/api/test_contract.py
+
+slow: install ## 2,000 callers who trickle, and the rate that honest docks keep
+	@INGEST_SLOW_CALLERS=2000 $(BIN)/python -m pytest -q -s tests/api/test_slow_callers.py
 
 protocol: install ## which line of the upload protocols holds, was decided, or fails
 	@$(BIN)/python -m tests.protocol.table

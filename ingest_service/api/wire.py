@@ -25,6 +25,8 @@ HEADERS_MAX: Final = 100
 HEAD_TIMEOUT_S: Final = 30.0
 # A chunk that is refused early is read to its end, so that its connection can be used again.
 DRAIN_BYTES_MAX: Final = 16 * 1024 * 1024
+# Nobody waits for it, so it has no right to trickle.
+DRAIN_TIMEOUT_S: Final = 60.0
 
 # Two changes of the transport's protocol cost as much as the copies that they save in this much.
 INTAKE_BYTES_MIN: Final = 128 * 1024
@@ -186,6 +188,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def _drain(self, length_bytes: int) -> None:
         """Count what nobody reads any more."""
         self._unread_bytes += length_bytes
+        if self._is_in_body and self._head_timer is None:
+            self._start_waiting(DRAIN_TIMEOUT_S)
         if self._unread_bytes > DRAIN_BYTES_MAX:
             self.transport.close()
 
@@ -312,6 +316,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Leave the body."""
         self._is_in_body = False
+        self._stop_waiting()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -345,8 +350,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._is_in_head = self._is_in_body = False
         self.transport.close()
 
-    def _start_waiting(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
+    def _start_waiting(self, timeout_s: float | None = None) -> None:
+        """Give the caller so long to end its head, or the body that was refused."""
+        wait_s = HEAD_TIMEOUT_S if timeout_s is None else timeout_s
+        self._head_timer = self.loop.call_later(wait_s, self._give_up)
 
     def _stop_waiting(self) -> None:
         if self._head_timer is not None:

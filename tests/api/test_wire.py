@@ -36,6 +36,12 @@ async def pour(wire, piece: bytes, *, times: int) -> None:
         await asyncio.sleep(0.001)
 
 
+async def trickle(wire, *, times: int) -> None:
+    for _ in range(times):
+        await wire.send(b"x")
+        await asyncio.sleep(0.05)
+
+
 # --- floods ------------------------------------------------------------------------------
 
 
@@ -352,6 +358,15 @@ async def test_a_refused_body_is_not_drained_for_ever(served, dock, wire, monkey
 
     with pytest.raises(ConnectionError):
         await pour(wire, b"x" * 100_000, times=80)
+
+
+async def test_a_refused_body_may_not_trickle_for_ever(stranger, wire, monkeypatch):
+    monkeypatch.setattr(limits, "DRAIN_TIMEOUT_S", 0.3)
+    await wire.ask("POST", "/v1/clips", {"Content-Length": "9000000"}, b"x")
+    assert (await wire.answer()).status == 401
+
+    with pytest.raises(ConnectionError):
+        await trickle(wire, times=50)
 
 
 async def test_expect_is_answered_only_when_the_headers_are_good(dock, wire):
