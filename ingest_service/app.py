@@ -32,10 +32,12 @@ from ingest_service.api import (
     webhooks,
 )
 from ingest_service.api.admission import Admission
+from ingest_service.api.draining import draining
 from ingest_service.api.middleware import ObserveRequests
 from ingest_service.api.problems import add_problem_handlers
 from ingest_service.api.tus_gate import TusGate
 from ingest_service.api.wire import CONNECTIONS_MAX
+from ingest_service.domain.draining import plan_drain
 from ingest_service.resources import Resources, open_resources
 from ingest_service.settings import Settings, load_settings
 from ingest_service.telemetry import configure_logging, forget_dead_processes
@@ -116,7 +118,13 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
             gc.collect()
             gc.freeze()
             gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
-            yield state
+            times = plan_drain(
+                notice_s=settings.drain_notice_s,
+                timeout_s=settings.drain_timeout_s,
+                workers=settings.workers,
+            )
+            with draining(opened.drain, times):
+                yield state
 
     app = FastAPI(
         title="Evidence ingest",

@@ -22,6 +22,7 @@ from ingest_service.domain.admission import Door
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import Clock, utc_now
 from ingest_service.domain.disclosure import DisclosureRules
+from ingest_service.domain.draining import Drain
 from ingest_service.domain.holds import KINDS, HoldKind
 from ingest_service.domain.link_guard import LinkGuard
 from ingest_service.domain.purpose import PurposePolicy
@@ -50,7 +51,8 @@ _DAY_S: Final = 86_400.0
 class JobRules:
     """The knobs of `ingest work`.
 
-    probe  what looking into a clip may cost; None = nobody does
+    probe            what looking into a clip may cost; None = nobody does
+    drain_timeout_s  from the signal to the end of the process
     """
 
     interval_s: float
@@ -61,6 +63,7 @@ class JobRules:
     object_lock: ObjectLock | None = None
     delivery: DeliveryRules = field(default_factory=DeliveryRules)
     probe: ProbeLimits | None = None
+    drain_timeout_s: float = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Resources:
     security  who was refused what
     box       seals the secrets that the ledger keeps
     traffic   what this process does, for the operators
+    drain     how far the end of this process has come
     """
 
     pool: Pool
@@ -103,6 +107,7 @@ class Resources:
     link_guard: LinkGuard = field(default_factory=LinkGuard)
     box: SecretBox = field(default_factory=SecretBox)
     traffic: TrafficMeter = field(default_factory=TrafficMeter)
+    drain: Drain = field(default_factory=Drain)
 
     @property
     def locks_objects(self) -> bool:
@@ -227,6 +232,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 probe=ProbeLimits(settings.probe_timeout_s, bytes_max=settings.probe_bytes_max)
                 if settings.probe_media
                 else None,
+                drain_timeout_s=settings.drain_timeout_s,
             ),
             now=utc_now,
             base_url=settings.base_url,

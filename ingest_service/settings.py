@@ -193,7 +193,17 @@ class Settings(BaseSettings):
     )
     keep_alive_s: int = Field(default=75, ge=1, description="Idle connections are kept this long.")
     drain_timeout_s: int = Field(
-        default=30, ge=1, description="After SIGTERM, uploads in flight may run this long."
+        default=30,
+        ge=1,
+        description="So long after SIGTERM a process is gone. Uploads in flight may run until some "
+        "seconds before; then they are cut, and what came of them is kept.",
+    )
+    drain_notice_s: float = Field(
+        default=0,
+        ge=0,
+        le=300,
+        description="So long after SIGTERM the API still takes everything, while /readyz says that "
+        "it is not ready: for load balancers that look there. At most half of the time above.",
     )
     json_bytes_max: int = Field(
         default=256 * 1024, ge=1024, description="Larger JSON bodies are refused."

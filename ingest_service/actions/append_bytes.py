@@ -389,7 +389,7 @@ async def _store_piece(
     )
     try:
         await _store(append, piece, length_bytes, fills_part=fills_part, release=release)
-    except (Disconnected, BodyStalled, TakenOver, ChunkMisshapen) as cut:
+    except (Disconnected, BodyStalled, TakenOver, ShuttingDown, ChunkMisshapen) as cut:
         await _keep_prefix(append, piece, start, to_part_end)
         if isinstance(cut, ChunkMisshapen):
             raise Disconnected from cut
@@ -416,7 +416,7 @@ async def _store_gathered(
         while gathered < wanted:
             try:
                 block = await body.read(wanted - gathered)
-            except (Disconnected, BodyStalled, TakenOver) as error:
+            except (Disconnected, BodyStalled, TakenOver, ShuttingDown) as error:
                 cut = error
                 break
             except asyncio.CancelledError:

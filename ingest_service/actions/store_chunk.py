@@ -92,7 +92,7 @@ async def store_chunk(
     Raises:
         ClipNotFound, UploadGone, SurfaceMismatch, ChunkIndexOutOfRange, ChunkMisshapen,
         ChunkConflict: nothing was read.
-        ChunkCorrupted, Disconnected, BodyStalled: nothing was stored.
+        ChunkCorrupted, Disconnected, BodyStalled, ShuttingDown: nothing was stored.
         VaultUnavailable, LedgerUnavailable: send the chunk again.
     """
     claimed = None

@@ -61,7 +61,7 @@ async def store_whole(
     store_prefix = partial(_store_prefix, upload, piece, pool, vault, holders, budget, rules, now)
     try:
         stored = await vault.put_object(key, piece)
-    except (Disconnected, BodyStalled):
+    except (Disconnected, BodyStalled, ShuttingDown):
         await store_prefix()
         raise
     except ChunkMisshapen as short:

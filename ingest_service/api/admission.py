@@ -11,7 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ingest_service import telemetry
 from ingest_service.api.problems import problem_response
 from ingest_service.domain.admission import Door, Kind
-from ingest_service.errors import Overloaded
+from ingest_service.domain.draining import Drain
+from ingest_service.errors import Overloaded, ShuttingDown
 
 # What a request for a clip is to its dock, by what follows the id in the path.
 _CLIP_KINDS: Final[dict[str, Kind]] = {"chunks": "bytes", "seal": "bytes", "receipt": "ask"}
@@ -38,27 +39,38 @@ class Admission:
             await self._app(scope, receive, send)
             return
         kind, route = asked
-        door: Door = scope["app"].state.resources.door
+        resources = scope["app"].state.resources
+        drain: Drain = resources.drain
+        if drain.is_refusing:
+            telemetry.add_fields(route=route)
+            # The next connection leads to a process that stays.
+            refusal = problem_response(ShuttingDown(), headers={"Connection": "close"})
+            await refusal(scope, receive, send)
+            return
+        door: Door = resources.door
         retry_after_s = door.enter(kind)
         if retry_after_s is not None:
             telemetry.SHED.labels(kind).inc()
             telemetry.add_fields(route=route)
             await problem_response(Overloaded(retry_after_s))(scope, receive, send)
             return
-        visit = _Visit(door, receive, send)
+        visit = _Visit(door, drain, receive, send)
+        drain.in_flight += 1
         try:
             await self._app(scope, visit.receive, visit.send)
         finally:
+            drain.in_flight -= 1
             visit.end()
 
 
 class _Visit:
     """A request in work; not while it waits for its caller."""
 
-    __slots__ = ("_door", "_is_in_work", "_receive", "_send")
+    __slots__ = ("_door", "_drain", "_is_in_work", "_receive", "_send")
 
-    def __init__(self, door: Door, receive: Receive, send: Send) -> None:
+    def __init__(self, door: Door, drain: Drain, receive: Receive, send: Send) -> None:
         self._door = door
+        self._drain = drain
         self._receive = receive
         self._send = send
         self._is_in_work = True
@@ -76,6 +88,8 @@ class _Visit:
         """Hand on the answer; a long one goes as fast as the caller reads."""
         if message.get("more_body", False):
             self._wait()
+        elif self._drain.is_leaving and message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
         await self._send(message)
 
     def end(self) -> None:

@@ -26,12 +26,14 @@ def receiving(request: Request, opened: Resources) -> "Iterator[RequestBody]":
         bytes_s_min=opened.rules.body_bytes_s_min,
     )
     telemetry.ACTIVE_BODIES.inc()
+    opened.drain.enter(body)
     try:
         yield body
     except Disconnected as gone:
         raise ClientDisconnect from gone
     finally:
         body.close()
+        opened.drain.forget(body)
         telemetry.ACTIVE_BODIES.dec()
         telemetry.add_fields(bytes=body.received_bytes)
 

@@ -52,11 +52,16 @@ async def get_liveness() -> Liveness:
 )
 async def get_readiness(request: Request, response: Response) -> Readiness:
     """Ask database, schema, bucket and workers; each at most once a second. Needs no token."""
+    response.headers["Cache-Control"] = "no-store"
+    if resources_of(request).drain.is_leaving:
+        # First of all: a balancer is to look elsewhere before anybody has to be refused here.
+        response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+        ending = CheckResult(ok=False, detail="it ends; another process takes what is new")
+        return Readiness(status="not ready", checks={"process": ending})
     checks = await readiness_check_of(request).run()
     shown = show_readiness(checks)
     if shown.status != "ready":
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    response.headers["Cache-Control"] = "no-store"
     return shown
 
 

@@ -8,12 +8,15 @@ import threading
 import time
 from multiprocessing.connection import wait
 from socket import socket
+from types import FrameType
 from typing import Final
 
 from uvicorn import Config
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
+
+from ingest_service.api.draining import EXIT_SIGNALLED, SIGNALS
 
 _PING: Final = b"ping"
 
@@ -62,7 +65,24 @@ def _end_with_parent() -> None:
 
 
 class Workers(Multiprocess):
-    """Several processes of the API on the same sockets."""
+    """Several processes of the API on the same sockets.
+
+    A first signal is handed on, and they drain; a second one ends them, and this one, at once.
+    """
+
+    def __init__(self, config: Config, sockets: list[socket]) -> None:
+        super().__init__(config, sockets)
+        self._is_told = False
+        for number in SIGNALS:
+            signal.signal(number, self._hear)
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        if self._is_told:
+            for each in self.processes:
+                each.process.kill()
+            os._exit(EXIT_SIGNALLED + number)
+        self._is_told = True
+        self.signal_queue.append(number)
 
     def init_processes(self) -> None:
         """Start them."""

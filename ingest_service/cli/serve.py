@@ -1,17 +1,20 @@
 """`ingest serve`: the HTTP API."""
 
 import os
+import signal
 import socket
 import tempfile
-from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Final, cast
 
 import typer
 import uvicorn
 
+from ingest_service.api.draining import SIGNALS
 from ingest_service.api.workers import Workers
 from ingest_service.cli.startup import EXIT_FAILED, require_settings
+from ingest_service.domain.draining import plan_drain
 
 # The API by name: with several workers each process imports it for itself.
 _APP: Final = "ingest_service.app:make_app"
@@ -30,13 +33,20 @@ _METRICS_DIR_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 def serve() -> None:
     """Serve the HTTP API until SIGTERM; uploads in flight may then still finish.
 
-    Settings come from INGEST_* variables. Example:
+    SIGTERM or SIGINT ends it in good order within INGEST_DRAIN_TIMEOUT_S, with exit code 0: nothing
+    new is taken, what runs may finish, what is cut keeps its prefix. A second signal ends it at
+    once. Settings come from INGEST_* variables. Example:
 
         INGEST_PORT=8080 INGEST_WORKERS=4 ingest serve
     """
     settings = require_settings()
     if settings.workers > 1:
         _share_metrics(settings.metrics_dir)
+    times = plan_drain(
+        notice_s=settings.drain_notice_s,
+        timeout_s=settings.drain_timeout_s,
+        workers=settings.workers,
+    )
     config = uvicorn.Config(
         _APP,
         factory=True,
@@ -49,7 +59,8 @@ def serve() -> None:
         lifespan="on",
         backlog=settings.backlog,
         timeout_keep_alive=settings.keep_alive_s,
-        timeout_graceful_shutdown=settings.drain_timeout_s,
+        # uvicorn hands it to asyncio, which takes fractions.
+        timeout_graceful_shutdown=cast("int", times.server_patience_s),
         timeout_worker_healthcheck=_HUNG_AFTER_S,
         # The application writes its own line per request, and says itself where it is reached.
         log_config=None,
@@ -58,14 +69,20 @@ def serve() -> None:
         proxy_headers=False,
     )
     sockets = multiply(config.bind_socket())
-    with suppress(KeyboardInterrupt):
-        if settings.workers > 1:
-            Workers(config, sockets).run()
-            return
-        server = uvicorn.Server(config)
-        server.run(sockets)
-        if not server.started:
-            raise typer.Exit(EXIT_FAILED)
+    # At its end uvicorn sends the signal again that ended it; by then it has done its work.
+    for number in SIGNALS:
+        signal.signal(number, _hear_echo)
+    if settings.workers > 1:
+        Workers(config, sockets).run()
+        return
+    server = uvicorn.Server(config)
+    server.run(sockets)
+    if not server.started:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _hear_echo(_number: int, _frame: FrameType | None) -> None:
+    pass
 
 
 def multiply(listener: socket.socket) -> list[socket.socket]:

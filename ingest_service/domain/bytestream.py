@@ -39,6 +39,7 @@ class Source(Protocol):
             Disconnected: the dock went away.
             BodyStalled: no byte came in time.
             TakenOver: a newer request interrupts this one.
+            ShuttingDown: this process ends.
         """
         ...
 

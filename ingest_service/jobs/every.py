@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import structlog
 
@@ -12,12 +13,19 @@ from ingest_service.errors import Unavailable
 log = structlog.get_logger()
 
 
-async def repeat(name: str, run_once: Callable[[], Awaitable[int]], *, interval_s: float) -> None:
-    """Run a job for ever: at once again while it finds work, else after interval_s.
+async def repeat(
+    name: str,
+    run_once: Callable[[], Awaitable[int]],
+    *,
+    interval_s: float,
+    stop: asyncio.Event,
+) -> None:
+    """Run a job until told to stop: at once again while it finds work, else after interval_s.
 
     run_once  does a bounded amount of work and returns how much it found
+    stop      what is being done is done to its end, and nothing after it
     """
-    while True:
+    while not stop.is_set():
         found = 0
         started = time.perf_counter()
         try:
@@ -33,4 +41,11 @@ async def repeat(name: str, run_once: Callable[[], Awaitable[int]], *, interval_
             log.exception("job_failed", job=name)
         telemetry.JOB_SECONDS.labels(name).observe(time.perf_counter() - started)
         if not found:
-            await asyncio.sleep(interval_s)
+            await rest(interval_s, stop)
+
+
+async def rest(pause_s: float, stop: asyncio.Event) -> None:
+    """Wait so long, or until told to stop."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(pause_s):
+            await stop.wait()

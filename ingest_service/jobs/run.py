@@ -1,13 +1,16 @@
 """Every job in one process, until it is told to stop."""
 
 import asyncio
+import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
 import structlog
 
+from ingest_service.domain.draining import DrainTimes
 from ingest_service.jobs.beat import beat_once
 from ingest_service.jobs.check_fixity import check_next_fixity
 from ingest_service.jobs.compute_retention import compute_retention
@@ -37,24 +40,39 @@ _SLOW: Final = 10
 _PROBE_REST: Final = 3
 _A_MINUTE_S: Final = 60.0
 _A_QUARTER_MINUTE_S: Final = 15.0
+_EXIT_SIGNALLED: Final = 128
 # A webhook that does not answer holds up one of them for some seconds, and rests then.
 _WEBHOOKS_AT_ONCE: Final = 4
 
 
 async def run_jobs(opened: Resources) -> None:
-    """Run until SIGTERM or SIGINT; what is in hand then is in a state that another resumes."""
+    """Run until SIGTERM or SIGINT: then each job ends the step that it is at, and the process.
+
+    It is gone within the drain time: a step that takes longer is broken off, in a state that
+    another process resumes. A second signal ends it at once.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def hear(number: int) -> None:
+        if stop.is_set():
+            os._exit(_EXIT_SIGNALLED + number)
+        stop.set()
+        # Whatever hangs: nothing that was done needs this process to end well.
+        last = threading.Timer(opened.jobs.drain_timeout_s, os._exit, (0,))
+        last.daemon = True
+        last.start()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, hear, number)
     await run_until(opened, stop)
 
 
 async def run_until(opened: Resources, stop: asyncio.Event) -> None:
-    """Run the jobs until the event is set."""
+    """Run the jobs until the event is set, and each of them to the end of its step."""
     pause_s = opened.jobs.interval_s
     plan: dict[str, tuple[Callable[[Resources], Awaitable[int]], float]] = {
-        "sequence_log": (lead_log, 0.5),
+        "sequence_log": (partial(lead_log, stop=stop), 0.5),
         "beat": (beat_once, pause_s),
         "finish_uploads": (finish_uploads, pause_s),
         "join_partials": (join_due_partials, pause_s),
@@ -76,18 +94,22 @@ async def run_until(opened: Resources, stop: asyncio.Event) -> None:
         "settle_disclosures": (settle_disclosures, pause_s * _SLOW),
     }
     tasks = [
-        asyncio.create_task(repeat(name, partial(run_once, opened), interval_s=interval_s))
+        asyncio.create_task(
+            repeat(name, partial(run_once, opened), interval_s=interval_s, stop=stop)
+        )
         for name, (run_once, interval_s) in plan.items()
     ]
     tasks += [
         asyncio.create_task(
-            repeat("read_back", partial(read_back_next, opened), interval_s=pause_s)
+            repeat("read_back", partial(read_back_next, opened), interval_s=pause_s, stop=stop)
         )
         for _ in range(opened.jobs.read_back_concurrency)
     ]
     tasks += [
         asyncio.create_task(
-            repeat("deliver_webhooks", partial(deliver_webhooks, opened), interval_s=pause_s)
+            repeat(
+                "deliver_webhooks", partial(deliver_webhooks, opened), interval_s=pause_s, stop=stop
+            )
         )
         for _ in range(_WEBHOOKS_AT_ONCE)
     ]
@@ -95,6 +117,12 @@ async def run_until(opened: Resources, stop: asyncio.Event) -> None:
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        log.info("jobs_stopping", worker=opened.holders.name)
+        # The rest is for closing the pool and the store.
+        times = DrainTimes.plan(notice_s=0, timeout_s=opened.jobs.drain_timeout_s)
+        _, late = await asyncio.wait(tasks, timeout=times.cut_at)
+        if late:
+            log.warning("jobs_broken_off", worker=opened.holders.name, count=len(late))
     finally:
         for task in (stopping, *tasks):
             task.cancel()

@@ -15,6 +15,7 @@ from ingest_service.actions.publish_checkpoint import (
 from ingest_service.actions.sequence_log import Sequencer, sequence_log
 from ingest_service.domain.retention import LockTerm
 from ingest_service.errors import LedgerUnavailable, LogForked, Unavailable
+from ingest_service.jobs.every import rest
 from ingest_service.ledger import log
 from ingest_service.ledger.connection import Connection, reading
 from ingest_service.resources import Resources
@@ -29,16 +30,19 @@ LEAD_SILENT_S: Final = 20.0
 _CHECK_SILENT_S: Final = 600.0
 
 
-async def lead_log(opened: Resources) -> int:
+async def lead_log(opened: Resources, stop: asyncio.Event | None = None) -> int:
     """Lead while this process may; return when the lead is lost or the log may not go on.
+
+    stop  told to end: what is being published still is, then another process leads
 
     The lead is an advisory lock of one connection: when it breaks, or nothing is heard of it for
     LEAD_SILENT_S, another process takes over.
     It only spares work; two leaders at once would still write one log.
     """
+    stop = stop or asyncio.Event()
     async with reading(opened.pool) as connection:
         if not await log.try_lead(connection):
-            await asyncio.sleep(_FOLLOWER_PAUSE_S)
+            await rest(_FOLLOWER_PAUSE_S, stop)
             return 0
         _LOG.info("log_lead_taken", worker=opened.holders.name)
         try:
@@ -47,12 +51,12 @@ async def lead_log(opened: Resources) -> int:
             await mend_published(pool=opened.pool, vault=opened.vault, term=begin_lock(opened))
             await log.set_halt(connection, None)
             await log.limit_lead(connection, idle_s=LEAD_SILENT_S)
-            await _lead(connection, opened)
+            await _lead(connection, opened, stop)
         except LogForked as forked:
             telemetry.LOG_FORKED.set(1)
             _LOG.critical("log_forked", reason=forked.reason)
             await log.set_halt(connection, forked.reason)
-            await asyncio.sleep(_FORKED_PAUSE_S)
+            await rest(_FORKED_PAUSE_S, stop)
         finally:
             await _give_up_lead(connection)
     return 0
@@ -66,13 +70,13 @@ async def _give_up_lead(connection: Connection) -> None:
         return
 
 
-async def _lead(connection: Connection, opened: Resources) -> None:
+async def _lead(connection: Connection, opened: Resources, stop: asyncio.Event) -> None:
     sequencer = Sequencer()
     telemetry.LOG_FORKED.set(0)
     publishing: asyncio.Task[None] | None = None
     collecting: asyncio.Task[None] | None = None
     try:
-        while True:
+        while not stop.is_set():
             # Asked on the leader's own connection: a broken one ends the lead here.
             waiting = await log.has_queued(connection)
             if waiting:
@@ -88,6 +92,8 @@ async def _lead(connection: Connection, opened: Resources) -> None:
                 # Beside publication: what a witness does or does not holds up nothing.
                 collecting = asyncio.create_task(_collect(opened))
             await asyncio.sleep(TICK_S)
+        if publishing is not None:
+            await publishing
     except LedgerUnavailable as error:
         _LOG.warning("log_lead_lost", reason=error.reason)
     finally:

@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from ingest_service.api.admission import Admission, classify
 from ingest_service.domain.admission import Door
+from ingest_service.domain.draining import Drain
 from ingest_service.domain.read_back_lag import ReadBackLag
 from ingest_service.errors import LedgerBusy
 from tests.api.served import APPEND, PART_BYTES, TUS, announcement, digest_of
@@ -318,7 +319,9 @@ async def test_an_answer_that_is_streamed_takes_no_place():
     async def send(_message):
         in_work.append(door.in_work)
 
-    app = SimpleNamespace(state=SimpleNamespace(resources=SimpleNamespace(door=door)))
+    app = SimpleNamespace(
+        state=SimpleNamespace(resources=SimpleNamespace(door=door, drain=Drain()))
+    )
     scope = {"type": "http", "app": app, "path": "/v1/clips", "method": "GET"}
     await Admission(stream)(scope, send, send)
     # Head sent, head sent (seen by us), a block on its way, sent, the last one.

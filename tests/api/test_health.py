@@ -13,6 +13,7 @@ from ingest_service.actions.record_traffic import TrafficMeter
 from ingest_service.api import health
 from ingest_service.api.middleware import ObserveRequests
 from ingest_service.api.problems import add_problem_handlers
+from ingest_service.domain.draining import Drain
 from ingest_service.domain.token import (
     TokenRules,
     import_signing_key,
@@ -41,6 +42,7 @@ async def client(pool, tmp_path, issuer):
         jobs=SimpleNamespace(object_lock=None),
         security=SimpleNamespace(note=lambda **_: None),
         traffic=TrafficMeter(),
+        drain=Drain(),
         authenticator=Authenticator(
             pool=pool,
             keyring=open_keyring(str(jwks)),

@@ -8,7 +8,8 @@ Run as a module it is a nursery: it imports everything once, then forks a proces
 its standard input, so that a start takes some 50 ms. A line is a JSON object:
 
     role      "serve" (the API), "work" (one round of finishing and reading back) or "sequence"
-              (leads the log until every event has its place and is published)
+              (leads the log until every event has its place and is published);
+              "ingest serve" and "ingest work" are those commands, as they are
     die_at    number of the step to die at, from 1, or its name; 0 = never
     report    file for what the process has to say, one JSON object per line
     settings  of the service
@@ -38,6 +39,8 @@ from aiobotocore.session import get_session
 
 from ingest_service.api.wire import GuardedProtocol
 from ingest_service.app import create_app
+from ingest_service.cli.serve import serve as serve_command
+from ingest_service.cli.work import work as work_command
 from ingest_service.jobs.finish_uploads import finish_uploads
 from ingest_service.jobs.read_back import read_back_next
 from ingest_service.jobs.sequence_log import lead_log
@@ -279,6 +282,9 @@ async def is_log_behind(opened: Resources) -> bool:
 def live(order: dict[str, Any]) -> None:
     """The whole life of a forked process."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if order["role"].startswith("ingest "):
+        obey(order)
+        return
     configure_logging(form="json", level="warning")
     fate = Fate(Path(order["report"]), order["die_at"])
     for place, value in order["rules"].items():
@@ -288,6 +294,20 @@ def live(order: dict[str, Any]) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(run(fate, order["settings"]))
     fate.tell(steps=fate.steps, answers=fate.answers)
+
+
+def obey(order: dict[str, Any]) -> None:
+    """Be a command of the service: what it logs goes to `<report>.log`."""
+    log = os.open(f"{order['report']}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ |= {
+        f"INGEST_{name.upper()}": str(value) for name, value in order["settings"].items()
+    }
+    with Path(order["report"]).open("a") as report:
+        report.write(json.dumps({"pid": os.getpid()}) + "\n")
+    command = {"ingest serve": serve_command, "ingest work": work_command}[order["role"]]
+    command()
 
 
 def nurse() -> None:
