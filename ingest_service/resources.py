@@ -44,6 +44,8 @@ from ingest_service.vault import Vault
 from ingest_service.vault.s3 import open_s3_vault
 
 _TOOL_CONNECTIONS_MAX: Final = 32
+# One listens, and one may hold the lead of the log.
+_SESSIONS_MAX: Final = 2
 _DAY_S: Final = 86_400.0
 
 
@@ -78,6 +80,7 @@ class Resources:
     box       seals the secrets that the ledger keeps
     traffic   what this process does, for the operators
     drain     how far the end of this process has come
+    direct    sessions of Postgres itself, where `pool` leads to a pooler; None: `pool` has them
     """
 
     pool: Pool
@@ -108,6 +111,12 @@ class Resources:
     box: SecretBox = field(default_factory=SecretBox)
     traffic: TrafficMeter = field(default_factory=TrafficMeter)
     drain: Drain = field(default_factory=Drain)
+    direct: Pool | None = None
+
+    @property
+    def sessions(self) -> Pool:
+        """Connections that keep their session: for locks and LISTEN that outlive a transaction."""
+        return self.direct or self.pool
 
     @property
     def locks_objects(self) -> bool:
@@ -163,8 +172,17 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             connections_max=settings.ledger_connections_max,
             statement_timeout_s=settings.ledger_statement_timeout_s,
             wait_max_s=settings.ledger_wait_max_s,
+            keeps_sessions=settings.ledger_direct_dsn is None,
         )
         stack.push_async_callback(close_pool, pool)
+        direct: Pool | None = None
+        if settings.ledger_direct_dsn is not None:
+            direct = await open_pool(
+                settings.ledger_direct_dsn.get_secret_value(),
+                connections_max=_SESSIONS_MAX,
+                statement_timeout_s=settings.ledger_statement_timeout_s,
+            )
+            stack.push_async_callback(close_pool, direct)
         vault = await stack.enter_async_context(
             open_s3_vault(
                 endpoint=settings.vault_endpoint,
@@ -186,7 +204,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         await stack.enter_async_context(security.running())
         traffic = TrafficMeter()
         await stack.enter_async_context(traffic.running(pool))
-        await stack.enter_async_context(listening(pool, holders.interrupt, feed.ring))
+        await stack.enter_async_context(listening(direct or pool, holders.interrupt, feed.ring))
         stack.push_async_callback(witnesses.close)
         budget = ReplayBudget(settings.replay_bytes_max)
         door = Door(settings.requests_in_work_max, pressure=pool.line.pressure)
@@ -195,6 +213,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         stack.push_async_callback(courier.close)
         yield Resources(
             pool=pool,
+            direct=direct,
             directory=Directory(),
             vault=vault,
             signer=signer,

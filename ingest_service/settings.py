@@ -22,6 +22,12 @@ class Settings(BaseSettings):
         description="How docks reach this service; the origin of every absolute URL it hands out.",
     )
     ledger_dsn: SecretStr = Field(description="Postgres of the ledger, as the service role.")
+    ledger_direct_dsn: SecretStr | None = Field(
+        default=None,
+        description="The same Postgres without a pooler in between. Set it when INGEST_LEDGER_DSN "
+        "leads to PgBouncer in transaction mode: two connections per process, for what needs a "
+        "session of its own, go here, and the others prepare nothing ahead.",
+    )
     ledger_connections_max: int = Field(
         default=10,
         ge=4,

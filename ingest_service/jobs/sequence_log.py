@@ -40,7 +40,8 @@ async def lead_log(opened: Resources, stop: asyncio.Event | None = None) -> int:
     It only spares work; two leaders at once would still write one log.
     """
     stop = stop or asyncio.Event()
-    async with reading(opened.pool) as connection:
+    # The lock lasts as long as its session does.
+    async with reading(opened.sessions) as connection:
         if not await log.try_lead(connection):
             await rest(_FOLLOWER_PAUSE_S, stop)
             return 0

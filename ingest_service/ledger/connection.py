@@ -173,10 +173,13 @@ async def open_pool(
     statement_timeout_s: float,
     connections_min: int = 1,
     wait_max_s: float = WAIT_MAX_S,
+    keeps_sessions: bool = True,
 ) -> Pool:
     """Open a pool of connections.
 
-    wait_max_s   who would wait longer for a connection is refused at once
+    wait_max_s      who would wait longer for a connection is refused at once
+    keeps_sessions  False: a pooler (PgBouncer in transaction mode) gives each transaction another
+                    session, so no prepared statement, lock or LISTEN outlives one
 
     Raises:
         LedgerUnavailable: Postgres does not answer or refuses the login.
@@ -191,6 +194,8 @@ async def open_pool(
             max_inactive_connection_lifetime=_IDLE_MAX_S,
             init=_prepare_session,
             reset=_keep_session,
+            # asyncpg then parses and executes in one go, which meets one session.
+            **({} if keeps_sessions else {"statement_cache_size": 0}),
             server_settings={"application_name": "ingest", "timezone": "UTC"},
         )
         await pool

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -93,6 +94,22 @@ async def run_process(
         if started.is_there():
             with suppress(ProcessLookupError):
                 started.tell(signal.SIGKILL)
+
+
+def dial(server: OwnProcess, stage: Stage, base_url: str = "") -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=base_url or server.base_url,
+        headers={"Authorization": f"Bearer {stage.token}"},
+        timeout=60,
+        trust_env=False,
+    )
+
+
+async def make_bucket(stage: Stage) -> str:
+    """Make a bucket, for a log of its own: the one that a worker publishes is its bucket's."""
+    name = f"own-{secrets.token_hex(6)}"
+    await stage.s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    return name
 
 
 async def _until_alive(started: OwnProcess) -> None:

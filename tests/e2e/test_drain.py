@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.e2e.honest_dock import NativeDock, Patience, TusDock, make_recording
-from tests.e2e.own_process import run_process
+from tests.e2e.own_process import dial, make_bucket, run_process
 from tests.e2e.stage import PART_BYTES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.s3]
@@ -18,15 +18,6 @@ PREFIX_BYTES = 300_000
 CLIP_BYTES = PART_BYTES + 600_000
 # For a machine that does other things beside.
 SLACK_S = 3
-
-
-def dial(server, stage):
-    return httpx.AsyncClient(
-        base_url=server.base_url,
-        headers={"Authorization": f"Bearer {stage.token}"},
-        timeout=60,
-        trust_env=False,
-    )
 
 
 @asynccontextmanager
@@ -199,11 +190,8 @@ async def test_whoever_is_killed_while_it_drains_loses_nothing(stage, phase):
 
 
 @pytest.fixture
-async def own_bucket(stage, request):
-    """The log that a worker publishes is the bucket's: this test has one of its own."""
-    name = f"drain-{abs(hash(request.node.name)) % 10**8}-{time.monotonic_ns()}"
-    await stage.s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
-    return {"vault_bucket": name}
+async def own_bucket(stage):
+    return {"vault_bucket": await make_bucket(stage)}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
