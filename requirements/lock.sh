@@ -13,3 +13,6 @@ compile "$@" --extra embedded --extra develop --extra load --output-file require
 # The same versions as the tests run with.
 compile --constraint requirements/develop.txt --output-file requirements/service.txt pyproject.toml
 echo uv | compile --constraint requirements/develop.txt --output-file requirements/uv.txt -
+compile --output-file requirements/tools.txt requirements/tools.in
+# Its dependencies are for a use that is not ours.
+compile --no-deps --output-file requirements/helm.txt requirements/helm.in

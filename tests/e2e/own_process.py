@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -29,10 +30,7 @@ class OwnProcess:
     process: Process
     pid: int
     base_url: str
-
-    @property
-    def log_file(self) -> Path:
-        return Path(f"{self.process.report}.log")
+    log_file: Path
 
     def tell(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -82,7 +80,8 @@ async def run_process(
         base_url = f"http://127.0.0.1:{made['port']}"
         made = {"base_url": base_url} | made
     process = stage.nursery.order(f"ingest {role}", 0, made, {})
-    started = OwnProcess(process, await process.hear("pid", STARTED_WITHIN_S), base_url)
+    pid = await process.hear("pid", STARTED_WITHIN_S)
+    started = OwnProcess(process, pid, base_url, Path(f"{process.report}.log"))
     stage.pids.append(started.pid)
     try:
         if role == "serve":
@@ -94,6 +93,49 @@ async def run_process(
         if started.is_there():
             with suppress(ProcessLookupError):
                 started.tell(signal.SIGKILL)
+
+
+@asynccontextmanager
+async def run_release(
+    role: str, stage: Stage, code: Path, **settings: Any
+) -> AsyncIterator[OwnProcess]:
+    """Run another release of the service: an interpreter of its own, with that tree's code."""
+    made = stage.settings | settings
+    base_url = ""
+    if role == "serve":
+        made |= {"port": find_port()}
+        base_url = f"http://127.0.0.1:{made['port']}"
+        made = {"base_url": base_url} | made
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("INGEST_")}
+    wiring = {f"INGEST_{name.upper()}": str(value) for name, value in made.items()}
+    report = code / f"{role}-{secrets.token_hex(4)}"
+    report.touch()
+    log_file = Path(f"{report}.log")
+    with log_file.open("ab") as log:  # noqa: ASYNC230 - of a test
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "ingest_service",
+            role,
+            # Before the installed package, which is this tree.
+            cwd=code,
+            env=kept | wiring | {"PYTHONPATH": str(code)},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    started = OwnProcess(Process(report, log_file), child.pid, base_url, log_file)
+    try:
+        if role == "serve":
+            await _until_alive(started)
+        else:
+            await started.until_logged("jobs_started")
+        yield started
+    finally:
+        with suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
 
 
 def dial(server: OwnProcess, stage: Stage, base_url: str = "") -> httpx.AsyncClient:
