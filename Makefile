@@ -15,7 +15,7 @@ MINUTES ?= 10
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench load compare capacity year chaos lock contract slow protocol schema page pictures
+.PHONY: help install run demo test check bench load compare capacity year chaos tools lock contract slow protocol schema page pictures
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -32,11 +32,12 @@ demo: install ## a real clip through cuts and a crash to secured evidence
 test: install ## all tests, on real Postgres and S3
 	@exec $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
-check: install ## format, lint, types, import directions
+check: install ## format, lint, types, import directions, deploy files
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m mypy
 	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as run; run()'
+	@$(BIN)/python -m pytest -q tests/deploy
 
 bench: install ## CPU and throughput of the upload path
 	@$(BIN)/python -m loadtest.bench
@@ -55,6 +56,9 @@ year: install ## a year of CLIPS=5000 with erasures, holds, disclosures; every c
 
 chaos: install ## MINUTES=10 of faults of every kind while docks upload; then everything is read again
 	@$(BIN)/python -m loadtest.chaos --minutes "$(MINUTES)" $(CHAOS_ARGS)
+
+tools: install ## helm, kubectl, hadolint and schemas, for the tests of deploy/
+	@sh requirements/tools.sh
 
 lock: install ## remake the lock files (UPGRADE=--upgrade takes newer versions)
 	@sh requirements/lock.sh $(UPGRADE)
