@@ -283,17 +283,22 @@ def live(order: dict[str, Any]) -> None:
     """The whole life of a forked process."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if order["role"].startswith("ingest "):
+        set_rules(order["rules"])
         obey(order)
         return
     configure_logging(form="json", level="warning")
     fate = Fate(Path(order["report"]), order["die_at"])
-    for place, value in order["rules"].items():
-        module, _, name = place.partition(":")
-        setattr(importlib.import_module(module), name, value)
+    set_rules(order["rules"])
     run = {"serve": serve, "work": work, "sequence": sequence}[order["role"]]
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(run(fate, order["settings"]))
     fate.tell(steps=fate.steps, answers=fate.answers)
+
+
+def set_rules(rules: dict[str, Any]) -> None:
+    for place, value in rules.items():
+        module, _, name = place.partition(":")
+        setattr(importlib.import_module(module), name, value)
 
 
 def obey(order: dict[str, Any]) -> None:

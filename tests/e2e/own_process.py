@@ -70,7 +70,7 @@ def find_port() -> int:
 
 @asynccontextmanager
 async def run_process(
-    role: str, stage: Stage, *, port: int = 0, **settings: Any
+    role: str, stage: Stage, *, port: int = 0, rules: dict | None = None, **settings: Any
 ) -> AsyncIterator[OwnProcess]:
     """Start one, wait until it answers, and end it the hard way if it is still there at the end."""
     made = stage.settings | settings
@@ -79,7 +79,7 @@ async def run_process(
         made |= {"port": port or find_port()}
         base_url = f"http://127.0.0.1:{made['port']}"
         made = {"base_url": base_url} | made
-    process = stage.nursery.order(f"ingest {role}", 0, made, {})
+    process = stage.nursery.order(f"ingest {role}", 0, made, rules or {})
     pid = await process.hear("pid", STARTED_WITHIN_S)
     started = OwnProcess(process, pid, base_url, Path(f"{process.report}.log"))
     stage.pids.append(started.pid)

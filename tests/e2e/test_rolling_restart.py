@@ -50,7 +50,7 @@ class Role:
 
     async def restart(self):
         self.process.tell(signal.SIGTERM)
-        assert await self.process.ended(DRAIN_S + 5) == 0
+        assert await self.process.ended(DRAIN_S + 20) == 0
         await self.start()
 
 
