@@ -32,6 +32,7 @@ KNOBS: Final[Mapping[str, str]] = {
     "INGEST_BODY_STALL_TIMEOUT_S": "10",
     "INGEST_READ_BACK_YIELD_S": "2",
     "INGEST_READ_BACK_CONCURRENCY": "4",
+    "INGEST_JOB_INTERVAL_S": "0.2",
     # Dead docks are learnt of by silence.
     "INGEST_KEEP_ALIVE_S": "30",
 }

@@ -1,9 +1,7 @@
 """One running service per test process; every test brings stations of its own."""
 
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import httpx
 import pytest
@@ -14,9 +12,7 @@ pytest.register_assert_rewrite("tests.api.served")
 from ingest_service.dev.postgres import EmbeddedPostgres  # noqa: E402 - after the line above
 from ingest_service.domain.clock import utc_now  # noqa: E402
 from ingest_service.domain.token import sign_station_token  # noqa: E402
-from tests.api.served import READER_SCOPES, Dock, Served, open_wire  # noqa: E402
-
-_DATABASE = "ledger_api"
+from tests.api.served import READER_SCOPES, Dock, Served, open_wire, serve_apart  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -29,12 +25,8 @@ def served_process(postgres: EmbeddedPostgres, ledger_template: str) -> Iterator
             structlog.processors.KeyValueRenderer(),
         ]
     )
-    postgres.run_sql(f'CREATE DATABASE "{_DATABASE}" TEMPLATE "{ledger_template}"')
-    with tempfile.TemporaryDirectory(prefix="ingest-test-api-") as folder:
-        service = Served(postgres.service_dsn(_DATABASE), Path(folder))
-        service.start()
+    with serve_apart(postgres, ledger_template, "ledger_api") as service:
         yield service
-        service.stop()
     structlog.reset_defaults()
 
 

@@ -6,6 +6,7 @@ import json
 import secrets
 import socket
 import ssl
+import tempfile
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -29,6 +30,7 @@ from ingest_service.actions.sequence_log import Sequencer, sequence_log
 from ingest_service.actions.take_upload import Holders
 from ingest_service.api.wire import GuardedProtocol
 from ingest_service.app import create_app
+from ingest_service.dev.postgres import EmbeddedPostgres
 from ingest_service.domain.admission import Door
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import utc_now
@@ -511,6 +513,19 @@ class Wire:
         self.writer.close()
         with suppress(ConnectionError):
             await self.writer.wait_closed()
+
+
+@contextmanager
+def serve_apart(postgres: EmbeddedPostgres, template: str, name: str) -> "Iterator[Served]":
+    """A service with a ledger of its own, for tests that what others left behind would disturb."""
+    postgres.run_sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    with tempfile.TemporaryDirectory(prefix="ingest-test-api-") as folder:
+        service = Served(postgres.service_dsn(name), Path(folder))
+        service.start()
+        try:
+            yield service
+        finally:
+            service.stop()
 
 
 @asynccontextmanager

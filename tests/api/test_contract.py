@@ -6,9 +6,7 @@ knows. INGEST_CONTRACT_EXAMPLES: requests per call and kind (`make contract` sen
 
 import asyncio
 import os
-import tempfile
 from contextlib import nullcontext, suppress
-from pathlib import Path
 
 import pytest
 import schemathesis
@@ -25,7 +23,7 @@ from ingest_service.domain.principal import ROLE_SCOPES
 from ingest_service.domain.token import sign_station_token
 from ingest_service.settings import Settings
 from tests.api.authorisation import read_rows
-from tests.api.served import Served
+from tests.api.served import Served, serve_apart
 from tests.api.test_authorisation import Facts, make_facts
 
 EXAMPLES = int(os.environ.get("INGEST_CONTRACT_EXAMPLES", "2"))
@@ -78,16 +76,13 @@ class Company:
 @pytest.fixture(scope="module")
 def company(postgres, ledger_template):
     """Apart from the service of the other tests: what is sent here is sent to nobody else."""
-    name = "ledger_contract"
-    postgres.run_sql(f'CREATE DATABASE "{name}" TEMPLATE "{ledger_template}"')
-    with tempfile.TemporaryDirectory(prefix="ingest-test-contract-") as folder:
-        service = Served(postgres.service_dsn(name), Path(folder))
-        service.start()
-        with pytest.MonkeyPatch.context() as patched:
-            # A stream has no end of its own, and a long poll waits.
-            patched.setattr(feed, "STREAM_MAX_S", 0.05)
-            yield Company(service, asyncio.run(make_facts(service)))
-        service.stop()
+    with (
+        serve_apart(postgres, ledger_template, "ledger_contract") as service,
+        pytest.MonkeyPatch.context() as patched,
+    ):
+        # A stream has no end of its own, and a long poll waits.
+        patched.setattr(feed, "STREAM_MAX_S", 0.05)
+        yield Company(service, asyncio.run(make_facts(service)))
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)

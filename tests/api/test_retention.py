@@ -14,7 +14,7 @@ from ingest_service.domain.receipt import verify_certificate
 from ingest_service.jobs.compute_retention import compute_retention
 from ingest_service.jobs.enforce_retention import enforce_retention
 from schemas.certificate import ErasureCertificate
-from tests.api.served import assert_problem
+from tests.api.served import assert_problem, serve_apart
 
 DATA = b"footage" * 100
 DAY = timedelta(days=1)
@@ -23,6 +23,12 @@ POLICY = {
     "rules": [{"category": "drugs", "days": 365}],
     "reason": "Decision 12/2026.",
 }
+
+
+@pytest.fixture(scope="module")
+def served_process(postgres, ledger_template):
+    with serve_apart(postgres, ledger_template, "ledger_retention") as service:
+        yield service
 
 
 def as_person(served, name: str, **claims):

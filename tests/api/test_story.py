@@ -9,9 +9,15 @@ import structlog
 
 from ingest_service.jobs.expire_uploads import expire_uploads
 from ingest_service.jobs.read_back import read_back_next
-from tests.api.served import APPEND, PART_BYTES, TUS, cut, open_wire
+from tests.api.served import APPEND, PART_BYTES, TUS, cut, open_wire, serve_apart
 
 SECRET = "hunter2-SECRET-token-0123456789abcdef"  # noqa: S105 - nobody's
+
+
+@pytest.fixture(scope="module")
+def served_process(postgres, ledger_template):
+    with serve_apart(postgres, ledger_template, "ledger_story") as service:
+        yield service
 
 
 @pytest.fixture
