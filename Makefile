@@ -30,7 +30,7 @@ demo: install ## a real clip through cuts and a crash to secured evidence
 	@exec $(BIN)/python -m ingest_service demo
 
 test: install ## all tests, on real Postgres and S3
-	@exec $(BIN)/python -m pytest -n 3 $(PYTEST_ARGS)
+	@exec $(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 check: install ## format, lint, types, import directions, deploy files
 	@$(BIN)/ruff format --check .

@@ -113,7 +113,8 @@ def add_key(
     )
 
 
-@station_app.command()
+# One id in 64 begins with a dash.
+@station_app.command(context_settings={"ignore_unknown_options": True})
 def revoke_key(
     key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `ingest station list` says.")],
     *,

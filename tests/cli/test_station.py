@@ -97,6 +97,20 @@ def test_keys_change_one_by_one(ingest, key_file, tmp_path):
     assert [bool(key["revoked_at"]) for key in listed["keys"]] == [True, False]
 
 
+def test_a_key_whose_id_begins_with_a_dash_is_revoked(ingest, tmp_path):
+    key = make_private_key("P-256")
+    while not import_signing_key(key).verifying_key.key_id.startswith("-"):
+        key = make_private_key("P-256")
+    file = tmp_path / "dashed.pem"
+    file.write_bytes(key)
+    told = ingest("register", "dock-1", *PLACE, "--key-file", str(file), "--json").stdout
+
+    ingest("revoke-key", json.loads(told)["key_id"])
+
+    [listed] = json.loads(ingest("list", "--json").stdout)
+    assert listed["keys"][0]["revoked_at"]
+
+
 def test_the_list_for_pipes_has_one_line_a_key(ingest, key_file, tmp_path):
     ingest("register", "dock-1", *PLACE, "--key-file", str(key_file))
     ingest("add-key", "dock-1", "--make-key", str(tmp_path / "new.pem"))
