@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from ingest_service.actions.audit_trail import Pages
+from ingest_service.api.page_headers import PAGE_HEADERS
 from ingest_service.domain.custody import format_time
 from ingest_service.domain.event_types import VERB_OF
 from ingest_service.ledger.trails import TrailEvent
@@ -47,9 +48,9 @@ HEADERS: Final[Mapping[Form, Mapping[str, str]]] = {
     "json": {},
     "csv": {"Content-Disposition": 'attachment; filename="audit.csv"'},
     "html": {
+        **PAGE_HEADERS,
         "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox",
-        "Referrer-Policy": "no-referrer",
     },
 }
 

@@ -29,6 +29,7 @@ from ingest_service.actions.use_link import (
 )
 from ingest_service.api.clips import answer_content
 from ingest_service.api.deps import Opened, resources_of
+from ingest_service.api.page_headers import PAGE_HEADERS
 from ingest_service.api.problems import documented, problem_response
 from ingest_service.domain.custody import format_time
 from ingest_service.domain.disclosure import AccessKind, Disclosure
@@ -57,13 +58,8 @@ _POLICY: Final = (
     "frame-ancestors 'none'"
 )
 _SECURITY: Final = {
+    **PAGE_HEADERS,
     "Cache-Control": "private, no-store",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    # The address of the page is the secret.
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
     "X-Robots-Tag": "noindex, nofollow",
 }
 _LINK: Final = (

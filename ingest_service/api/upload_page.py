@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Request, Response
 
 from ingest_service.api.deps import Opened
+from ingest_service.api.page_headers import PAGE_HEADERS
 from ingest_service.api.problems import documented
 from ingest_service.errors import RouteNotFound
 
@@ -23,21 +24,12 @@ _MEDIA_TYPES: Final = {
     "js": "text/javascript; charset=utf-8",
     "txt": "text/plain; charset=utf-8",
 }
-# Nothing but files of ours is loaded, run or spoken to; no text becomes markup or script; no
-# other page may frame this one, and whoever it links to is not told where the person was.
+# Nothing but files of ours is loaded, run or spoken to; no text becomes markup or script.
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
     "connect-src 'self' {origin}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-_SECURITY: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-}
 
 
 @router.get(
@@ -77,7 +69,7 @@ def answer_with_file(name: str, request: Request, base_url: str) -> Response:
     # The URLs of uploads have this origin, under whatever name the page was reached.
     parts = urlsplit(base_url)
     headers = {
-        **_SECURITY,
+        **PAGE_HEADERS,
         "Content-Security-Policy": _POLICY.format(origin=f"{parts.scheme}://{parts.netloc}"),
         "Cache-Control": "no-cache",
         "ETag": etag,
