@@ -14,7 +14,9 @@ PURPOSE_SCOPES = frozenset({"content:read", "audit:read"})
 class Settings(BaseSettings):
     """Settings from INGEST_* environment variables; a misspelt one stops the start."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     # --- addresses -------------------------------------------------------------------
     base_url: str = Field(

@@ -5,7 +5,7 @@ import ssl
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -65,7 +65,7 @@ class Source:
     """Whom we ask, and as whom."""
 
     url: str
-    token: str
+    token: str = field(repr=False)
     ca_file: Path | None = None
 
 

@@ -3,7 +3,7 @@
 import json
 from binascii import Error as Base64Error
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import uuid4
@@ -64,7 +64,7 @@ class SigningKey:
     """The private key of a station (or, in tests and `ingest dev`, of a token issuer)."""
 
     algorithm: str
-    key: Key
+    key: Key = field(repr=False)
     verifying_key: VerifyingKey
 
 

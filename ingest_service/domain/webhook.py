@@ -10,7 +10,7 @@ import hmac
 import ipaddress
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -47,8 +47,8 @@ class Webhook:
     types: list[str] | None
     boroughs: list[str] | None
     limits: list[str] | None
-    secret: bytes
-    old_secret: bytes | None
+    secret: bytes = field(repr=False)
+    old_secret: bytes | None = field(repr=False)
     old_secret_until: datetime | None
     state: str
     state_reason: str | None

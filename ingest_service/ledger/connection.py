@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,17 @@ from ingest_service.ledger.line import Line
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
+# What asyncpg cannot read it shows: of a password with a `/` in it the beginning, as a port.
+_DSN: Final = re.compile(
+    r"postgres(?:ql)?://(?:[^@/?#]*@)?"
+    r"(?:(?:\[[0-9A-Fa-f:.]+\]|[^\s@/?#:,\[\]]*)(?::\d{1,5})?(?:,(?!$)|(?=[/?]|$)))*"
+    r"(?:/[^\s@?#]*)?"
+    r"(?:\?(?:\w+=[^\s&#]*(?:&(?!$)|$))*)?"
+)
+DSN_FAULT: Final = (
+    "the address of the ledger is no postgresql://user:password@host:port/name; in a name or "
+    "password every character but letters, digits and -._~ is written as %XX"
+)
 _CLOSE_TIMEOUT_S: Final = 5.0
 # For those who were let into the line: Postgres has stopped answering meanwhile.
 _ACQUIRE_TIMEOUT_S: Final = 10.0
@@ -166,6 +178,11 @@ async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> No
     """Skip asyncpg's reset query: no statement of ours leaves anything in the session."""
 
 
+def is_dsn(text: str) -> bool:
+    """Tell whether this is the URL of a database that the libraries can read."""
+    return _DSN.fullmatch(text.strip()) is not None
+
+
 async def open_pool(
     dsn: str,
     *,
@@ -182,8 +199,11 @@ async def open_pool(
                     session, so no prepared statement, lock or LISTEN outlives one
 
     Raises:
-        LedgerUnavailable: Postgres does not answer or refuses the login.
+        LedgerUnavailable: Postgres does not answer or refuses the login, or the DSN is none; the
+            text shows nothing of the DSN's password.
     """
+    if not is_dsn(dsn):
+        raise LedgerUnavailable(DSN_FAULT)
     try:
         pool = Pool(
             dsn,

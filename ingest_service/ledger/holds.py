@@ -1,7 +1,7 @@
 """Holds in Postgres: placed once, released once; and what of them the store has to follow."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -180,7 +180,7 @@ class Preview:
     done_after  the clip that was last
     """
 
-    token: str
+    token: str = field(repr=False)
     asked: Mapping[str, Any]
     made_by: str
     made_at: datetime

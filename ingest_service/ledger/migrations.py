@@ -11,8 +11,9 @@ from typing import Final
 
 import asyncpg
 
-from ingest_service.ledger.connection import Connection
+from ingest_service.ledger.connection import DSN_FAULT, Connection
 
+_URL_UNREAD: Final = 'parse "'
 _FILE_NAME: Final = re.compile(r"(?P<version>\d+)_.+\.sql")
 
 
@@ -88,7 +89,8 @@ def _run_dbmate(owner_dsn: str, *words: str) -> str:
     )
     if finished.returncode != 0:
         reason = (finished.stderr.strip() or finished.stdout.strip()).removeprefix("Error: ")
-        raise MigrationFailed(reason)
+        # A URL that it cannot read dbmate shows, password and all.
+        raise MigrationFailed(DSN_FAULT if _URL_UNREAD in reason else reason)
     return finished.stdout
 
 

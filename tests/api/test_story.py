@@ -111,32 +111,68 @@ async def test_every_line_of_a_request_bears_the_callers_own_id(dock, lines):
     ]
 
 
-async def test_no_secret_is_in_any_line(served, dock, stranger, lines):
-    """In every place where somebody may put one, rightly or wrongly."""
-    signed = dock.authorization["Authorization"].removeprefix("Bearer ")
+async def try_every_place(dock, stranger, owner):
+    """Put a secret where somebody may put one, rightly or wrongly; return the answers."""
+    answers = []
     metadata = "filename " + base64.b64encode(SECRET.encode()).decode()
+    signed = dock.token
     for scheme in ("Bearer", "Basic", "bearer x", "Token"):
         headers = {"Authorization": f"{scheme} {SECRET}"}
-        await stranger.get("/v1/clips", headers=headers)
-        await stranger.post("/files", headers={**TUS, **headers, "Upload-Length": "1"})
-    tampered = signed[:-4] + "AAAA"
-    await stranger.get("/v1/clips", headers={"Authorization": f"Bearer {tampered}"})
-    for query in (f"?access_token={SECRET}", f"?cursor={SECRET}", f"?{SECRET}=1"):
+        answers.append(await stranger.get("/v1/clips", headers=headers))
+        headers |= {**TUS, "Upload-Length": "1"}
+        answers.append(await stranger.post("/files", headers=headers))
+    tampered = {"Authorization": f"Bearer {signed[:-4]}AAAA"}
+    answers.append(await stranger.get("/v1/clips", headers=tampered))
+    answers += [
         await dock.http.get(f"/v1/clips{query}")
-    await dock.http.get("/v1/time", headers={"Cookie": f"session={SECRET}"})
-    await dock.http.get("/v1/time", headers={"X-Request-Id": SECRET + "!"})
-    for way in ("", "/pack", "/clips/x"):
-        await stranger.get(f"/d/{SECRET}{way}")
-    await stranger.post(f"/d/{SECRET}/accept", json={"name": "x"})
-    await dock.create(10, metadata)
-    await dock.create(10, f"{SECRET} {SECRET}")
-    await dock.http.post("/v1/clips", json={"password": SECRET})
-    await dock.http.post("/v1/clips", content=json.dumps(SECRET) + "{")
-    await dock.http.get(f"/{SECRET}")
+        for query in (f"?access_token={SECRET}", f"?cursor={SECRET}", f"?{SECRET}=1")
+    ]
+    answers.append(await dock.http.get("/v1/time", headers={"Cookie": f"session={SECRET}"}))
+    answers.append(await dock.http.get("/v1/time", headers={"X-Request-Id": SECRET + "!"}))
+    answers += [
+        await stranger.get(f"/d/{SECRET}{way}") for way in ("", "/pack", "/clips/x", "/nothing")
+    ]
+    answers.append(await stranger.put(f"/d/{SECRET}"))
+    answers.append(await stranger.post(f"/d/{SECRET}/accept", json={"name": "x"}))
+    answers.append(await dock.create(10, metadata))
+    answers.append(await dock.create(10, f"{SECRET} {SECRET}"))
+    answers.append(await dock.http.post("/v1/clips", json={"password": SECRET}))
+    answers.append(await dock.http.post("/v1/clips", content=json.dumps(SECRET) + "{"))
+    for url in (f"https://user:{SECRET}@example.com/", f"http://127.0.0.1/?key={SECRET}"):
+        answers.append(await owner.post("/v1/webhooks", json={"url": url}))
+    answers.append(await dock.http.get(f"/{SECRET}"))
+    return answers
+
+
+@pytest.fixture
+async def owner(served):
+    """Somebody who may have webhooks."""
+    async with served.client(served.token("webhooks:write", "events:read")) as client:
+        yield client
+
+
+def is_told(dock, told: str) -> bool:
+    signed = dock.token
+    hidden = base64.b64encode(SECRET.encode()).decode()
+    return any(each in told for each in (SECRET, hidden, signed, signed[:-4] + "AAAA"))
+
+
+async def test_no_secret_is_in_any_line(dock, stranger, owner, lines):
+    await try_every_place(dock, stranger, owner)
 
     assert len(lines) > 10
-    told = repr(lines)
-    assert SECRET not in told
-    assert base64.b64encode(SECRET.encode()).decode() not in told
-    assert signed not in told
-    assert tampered not in told
+    assert not is_told(dock, repr(lines))
+
+
+async def test_no_secret_is_in_any_answer(dock, stranger, owner):
+    *answers, no_route = await try_every_place(dock, stranger, owner)
+
+    assert {response.status_code for response in answers} >= {400, 401, 403, 404, 405, 415}
+    told = [
+        str(response.request.url)
+        for response in answers
+        if is_told(dock, response.text + repr(response.headers.multi_items()))
+    ]
+    assert told == []
+    # The path of a route that there is not is told to who asked for it; it is no place for secrets.
+    assert no_route.status_code == 404

@@ -87,7 +87,7 @@ class Judge:
     """
 
     pool: Pool
-    owner_dsn: str
+    owner_dsn: str = field(repr=False)
     vault: Vault
     signer: Signer
     book: Book
