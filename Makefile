@@ -32,12 +32,13 @@ demo: install ## a real clip through cuts and a crash to secured evidence
 test: install ## all tests, on real Postgres and S3
 	@exec $(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
-check: install ## format, lint, types, import directions, deploy files
+check: install ## format, lint, types, import directions, deploy files, known vulnerabilities
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m mypy
 	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as run; run()'
 	@$(BIN)/python -m pytest -q tests/deploy
+	@$(BIN)/python requirements/audit.py
 
 bench: install ## CPU and throughput of the upload path
 	@$(BIN)/python -m loadtest.bench
