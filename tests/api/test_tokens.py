@@ -178,6 +178,61 @@ async def test_a_forged_station_token_is_refused(served, dock, how):
     assert problem["action"] == "fix"
 
 
+def claims_of(dock) -> dict[str, object]:
+    now = int(utc_now().timestamp())
+    station_id = dock.station.station_id
+    return {"iss": station_id, "sub": station_id, "aud": "ingest", "iat": now, "exp": now + 600}
+
+
+@pytest.mark.parametrize("names_key", ["own", "other"])
+@pytest.mark.parametrize("names_station", ["own", "other"])
+async def test_the_keys_of_two_stations_are_not_interchangeable(
+    served, dock, other_dock, names_key, names_station
+):
+    """Both are registered: one of them signs, and says that it is the other, or its key."""
+    named = {"own": dock, "other": other_dock}
+    key = type(dock.key)(dock.key.algorithm, dock.key.key, named[names_key].key.verifying_key)
+    token = sign_token(key, claims_of(named[names_station]))
+
+    async with served.client(token) as client:
+        response = await client.get("/v1/time")
+    if (names_key, names_station) == ("own", "own"):
+        assert response.status_code == 200
+    else:
+        assert_problem(response, 401, "unauthorized")
+
+
+async def test_a_station_brings_in_for_its_own_borough_whatever_its_token_says(
+    served, make_dock, reader
+):
+    dock = await make_dock(borough="Camden")
+    claims = {"borough": "Croydon", "boroughs": ["Croydon"], "site": "south", "scope": "operate"}
+
+    async with served.client(sign_token(dock.key, claims_of(dock) | claims)) as client:
+        announced = await client.post("/v1/clips", json=announcement())
+    shown = (await reader.get(f"/v1/clips/{announced.json()['clip_id']}")).json()
+    assert (shown["borough"], shown["station_id"]) == ("Camden", dock.station.station_id)
+
+
+async def test_an_upload_in_another_borough_does_not_exist_for_a_station(served, make_dock):
+    here = await make_dock(borough="Camden")
+    there = await make_dock(borough="Croydon")
+    clip_id = (await here.announce(PART_BYTES))["clip_id"]
+    path = await here.open(10)
+
+    async with served.nothing_changes():
+        refused = [
+            await there.send(clip_id, 0, b"x" * PART_BYTES),
+            await there.http.get(f"/v1/clips/{clip_id}/chunks"),
+            await there.seal(clip_id),
+            await there.http.get(f"/v1/clips/{clip_id}/receipt"),
+            await there.head(path),
+            await there.append(path, 0, b"x" * 10),
+            await there.delete(path),
+        ]
+    assert [response.status_code for response in refused] == [404] * len(refused)
+
+
 async def test_an_expired_token_is_told_so(served, dock):
     token = sign_station_token(
         dock.key,

@@ -288,6 +288,29 @@ def test_a_token_expires_after_the_leeway(late_s, is_good):
             judge_station_claims(STATION_CLAIMS, "dock-1", rules=RULES, now=now)
 
 
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+@pytest.mark.parametrize(("ahead_s", "is_good"), [(29, True), (30, True), (30.1, False)])
+def test_a_clock_may_be_ahead_by_the_leeway_and_no_more(claim, ahead_s, is_good):
+    claims = STATION_CLAIMS | {claim: NOW_S + ahead_s}
+
+    if is_good:
+        judge_station_claims(claims, "dock-1", rules=RULES, now=NOW)
+    else:
+        with pytest.raises(Unauthorized, match="from the future"):
+            judge_station_claims(claims, "dock-1", rules=RULES, now=NOW)
+
+
+@pytest.mark.parametrize(("lifetime_s", "is_good"), [(3600, True), (3600.1, False)])
+def test_a_station_may_sign_for_the_longest_lifetime_and_no_longer(lifetime_s, is_good):
+    claims = STATION_CLAIMS | {"iat": NOW_S, "exp": NOW_S + lifetime_s}
+
+    if is_good:
+        judge_station_claims(claims, "dock-1", rules=RULES, now=NOW)
+    else:
+        with pytest.raises(Unauthorized, match="lives at most"):
+            judge_station_claims(claims, "dock-1", rules=RULES, now=NOW)
+
+
 def test_a_service_is_granted_its_scopes_and_boroughs():
     grant = judge_service_claims(
         SERVICE_CLAIMS | {"boroughs": ["Croydon"], "role": "reader", "kind": "person"},
