@@ -61,7 +61,7 @@ def words_of(node: ast.AST) -> set[str]:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len":
         return set()
     found = set()
-    if isinstance(node, ast.Name):
+    if isinstance(node, ast.Name) and not node.id.isupper():  # a constant of ours is none
         found = set(node.id.lower().split("_"))
     if isinstance(node, ast.Attribute):
         found = set(node.attr.lower().split("_"))

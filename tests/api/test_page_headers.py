@@ -154,7 +154,6 @@ async def test_every_page_tells_the_browser_to_load_and_frame_nothing_else(world
         ("GET", "/d/{unknown}", 404),
         ("GET", "/d/{unknown}/pack", 404),
         ("GET", "/d/{unknown}/clips/{clip_id}", 404),
-        ("GET", "/d/{link}/clips/no-id", 400),
         ("POST", "/d/{link}/accept", 415),
     ],
 )
