@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+import structlog
+
+from ingest_service import telemetry
 from ingest_service.actions.deliver_webhook import DeliveryRules
 from ingest_service.actions.identify_principal import Authenticator
 from ingest_service.actions.prove_log import PublishedHead
@@ -18,7 +21,8 @@ from ingest_service.actions.record_traffic import TrafficMeter
 from ingest_service.actions.sample_metrics import sampling
 from ingest_service.actions.take_upload import Holders
 from ingest_service.courier.webhooks import Courier
-from ingest_service.domain.admission import Door
+from ingest_service.domain.admission import Bodies, Door
+from ingest_service.domain.breaker import Breaker, BreakerState
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import Clock, utc_now
 from ingest_service.domain.disclosure import DisclosureRules
@@ -47,6 +51,8 @@ _TOOL_CONNECTIONS_MAX: Final = 32
 # One listens, and one may hold the lead of the log.
 _SESSIONS_MAX: Final = 2
 _DAY_S: Final = 86_400.0
+_BREAKER_LEVELS: Final[dict[BreakerState, int]] = {"closed": 0, "half_open": 1, "open": 2}
+_LOG: Final = structlog.get_logger("ingest.breaker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ class Resources:
 
     base_url  origin of every absolute URL that is handed out
     door      lets requests in, or not
+    bodies    lets a station's bytes in, or not
     lag       how long docks wait for their receipts
     feed      the end of the log, for those who wait there
     security  who was refused what
@@ -109,6 +116,7 @@ class Resources:
     disclosing: DisclosureRules = field(default_factory=DisclosureRules)
     link_guard: LinkGuard = field(default_factory=LinkGuard)
     box: SecretBox = field(default_factory=SecretBox)
+    bodies: Bodies = field(default_factory=Bodies)
     traffic: TrafficMeter = field(default_factory=TrafficMeter)
     drain: Drain = field(default_factory=Drain)
     direct: Pool | None = None
@@ -173,6 +181,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             statement_timeout_s=settings.ledger_statement_timeout_s,
             wait_max_s=settings.ledger_wait_max_s,
             keeps_sessions=settings.ledger_direct_dsn is None,
+            breaker=_make_breaker("ledger", settings),
         )
         stack.push_async_callback(close_pool, pool)
         direct: Pool | None = None
@@ -194,6 +203,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 connections_max=settings.vault_connections_max,
                 timeout_s=settings.vault_timeout_s,
                 attempts=settings.vault_attempts,
+                breaker=_make_breaker("vault", settings),
             )
         )
         await vault.find_abilities()
@@ -208,7 +218,10 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         stack.push_async_callback(witnesses.close)
         budget = ReplayBudget(settings.replay_bytes_max)
         door = Door(settings.requests_in_work_max, pressure=pool.line.pressure)
-        await stack.enter_async_context(sampling(pool=pool, door=door, budget=budget, now=utc_now))
+        bodies = Bodies(settings.bodies_max)
+        await stack.enter_async_context(
+            sampling(pool=pool, door=door, bodies=bodies, budget=budget, now=utc_now)
+        )
         courier = Courier(may_be_private=settings.webhook_allow_private)
         stack.push_async_callback(courier.close)
         yield Resources(
@@ -275,7 +288,28 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             link_guard=LinkGuard(settings.link_misses_per_minute),
             box=_open_box(settings),
             traffic=traffic,
+            bodies=bodies,
         )
+
+
+def _make_breaker(dependency: str, settings: Settings) -> Breaker:
+    gauge = telemetry.BREAKER_STATE.labels(dependency)
+    gauge.set(_BREAKER_LEVELS["closed"])
+
+    def tell(before: BreakerState, after: BreakerState) -> None:
+        gauge.set(_BREAKER_LEVELS[after])
+        if before == "closed":
+            telemetry.BREAKER_TRIPS.labels(dependency).inc()
+            _LOG.error("breaker_opened", dependency=dependency)
+        elif after == "closed":
+            _LOG.warning("breaker_closed", dependency=dependency)
+
+    return Breaker(
+        settings.breaker_failures,
+        window_s=settings.breaker_window_s,
+        rest_s=settings.breaker_rest_s,
+        tell=tell,
+    )
 
 
 def _open_box(settings: Settings) -> SecretBox:

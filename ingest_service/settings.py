@@ -78,6 +78,21 @@ class Settings(BaseSettings):
         default=3, ge=1, le=10, description="Tries of a request whose bytes are still in memory."
     )
 
+    breaker_failures: int = Field(
+        default=20,
+        ge=0,
+        le=10_000,
+        description="After so many failures of S3, or of Postgres, in the time below and not one "
+        "success between them, a process refuses at once what needs it, but for one request in "
+        "`INGEST_BREAKER_REST_S` that looks. 0: every request waits for its own timeout.",
+    )
+    breaker_window_s: float = Field(
+        default=10, gt=0, le=600, description="The time within which they must have come."
+    )
+    breaker_rest_s: float = Field(
+        default=2, gt=0, le=60, description="From such a failure to the next request that looks."
+    )
+
     # --- keys ------------------------------------------------------------------------
     signing_key_file: Path = Field(
         description="Ed25519 private key (PEM, mode 0600) that signs receipts."
@@ -192,6 +207,14 @@ class Settings(BaseSettings):
         description="Requests per process that are worked on at once, those that wait for their "
         "dock's bytes not counted. Announcements are refused from 40 % of it on, questions for "
         "receipts from 80 % on, chunks and seals when it is full.",
+    )
+    bodies_max: int = Field(
+        default=512,
+        ge=0,
+        le=100_000,
+        description="Request bodies per process that are on their way at once, those of slow docks "
+        "too. From nine tenths of it on only stations with less than an equal share of them may "
+        "bring one more; the others come back. 0: any number.",
     )
     feed_seats_max: int = Field(
         default=200,

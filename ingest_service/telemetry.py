@@ -121,7 +121,8 @@ PROBLEMS: Final = Counter(
 )
 SHED: Final = Counter(
     "ingest_requests_shed_total",
-    "Requests refused at the door because too much was in work, by what they wanted.",
+    "Requests refused because too much was in work, by what they wanted; 'share': bodies of "
+    "stations that had their share of those on their way.",
     ["kind"],
 )
 CONNECTIONS_REFUSED: Final = Counter(
@@ -130,6 +131,11 @@ CONNECTIONS_REFUSED: Final = Counter(
 )
 ACTIVE_BODIES: Final = Gauge(
     "ingest_active_bodies", "Request bodies on their way in.", multiprocess_mode="livesum"
+)
+ACTIVE_BODIES_MAX: Final = Gauge(
+    "ingest_active_bodies_max",
+    "As many may be on their way: INGEST_BODIES_MAX of every process; 0: any number.",
+    multiprocess_mode="livesum",
 )
 REQUESTS_IN_WORK: Final = Gauge(
     "ingest_requests_in_work",
@@ -404,6 +410,21 @@ LEDGER_ARCHIVE_AGE_S: Final = Gauge(
     "Since Postgres archived a WAL segment; 0 where it archives none (archive_mode off).",
     multiprocess_mode="livemax",
 )
+BREAKER_STATE: Final = Gauge(
+    "ingest_breaker_state",
+    "Whether a process asks 'vault' (S3) and 'ledger' (Postgres): 0 = yes, 2 = no, for it did not "
+    "answer; 1 = one request looks whether it is back.",
+    ["dependency"],
+    multiprocess_mode="livemax",
+)
+BREAKER_TRIPS: Final = Counter(
+    "ingest_breaker_trips_total", "How often a process stopped asking.", ["dependency"]
+)
+BREAKER_REFUSED: Final = Counter(
+    "ingest_breaker_refused_total",
+    "What was refused at once meanwhile, instead of waiting for no answer.",
+    ["dependency"],
+)
 CLOCK_OFFSET_S: Final = Gauge(
     "ingest_clock_offset_seconds",
     "How far this machine's clock and that of Postgres are apart, whichever is ahead.",
@@ -428,6 +449,9 @@ for _result in ("match", "mismatch", "not_verifiable"):
     FIXITY_CHECKS.labels(_result)
 PROBLEMS.labels("vault-full")
 VAULT_ERRORS.labels("put", "full")
+for _dependency in ("vault", "ledger"):
+    BREAKER_STATE.labels(_dependency)
+    BREAKER_TRIPS.labels(_dependency)
 
 
 def find_registry() -> CollectorRegistry:

@@ -9,7 +9,7 @@ METRICS = list(list_metrics())
 # Each has as many values as the code, the configuration or HTTP gives it.
 BOUNDED_LABELS = {
     "surface", "method", "route", "status", "problem", "kind", "result", "outcome", "operation",
-    "use", "queue", "job", "witness",
+    "use", "queue", "job", "witness", "dependency",
 }  # fmt: skip
 
 

@@ -377,7 +377,7 @@ async def _store_piece(
     """Stream one piece of known length to the vault as it arrives, then count it."""
     start = append.upload.offset_bytes
     fills_part = length_bytes == to_part_end
-    keep = budget.take(length_bytes)
+    keep = budget.take(length_bytes, append.upload.station_id)
     joins = fills_part and bool(append.tails)
     piece = PieceBody(
         body,
@@ -400,14 +400,14 @@ async def _store_piece(
         raise ShuttingDown from None
     finally:
         if keep:
-            budget.give_back(length_bytes)
+            budget.give_back(length_bytes, append.upload.station_id)
 
 
 async def _store_gathered(
     append: _Append, body: Inflow, bytes_max: int, to_part_end: int, budget: ReplayBudget
 ) -> int:
     """Gather a piece of a body of unknown length in memory, then store and count it."""
-    keep = budget.take(to_part_end)
+    keep = budget.take(to_part_end, append.upload.station_id)
     wanted = bytes_max if keep else min(GATHER_BYTES, bytes_max)
     blocks: list[bytes] = []
     gathered = 0
@@ -438,7 +438,7 @@ async def _store_gathered(
             )
     finally:
         if keep:
-            budget.give_back(to_part_end)
+            budget.give_back(to_part_end, append.upload.station_id)
     if cut is not None:
         raise cut
     return gathered

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from ingest_service import telemetry
-from ingest_service.domain.admission import Door
+from ingest_service.domain.admission import Bodies, Door
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import Clock
 from ingest_service.errors import LedgerUnavailable
@@ -22,13 +22,14 @@ _ROUNDS_PER_CLOCK: Final = 15
 
 @asynccontextmanager
 async def sampling(
-    *, pool: Pool, door: Door, budget: ReplayBudget, now: Clock
+    *, pool: Pool, door: Door, bodies: Bodies, budget: ReplayBudget, now: Clock
 ) -> AsyncIterator[None]:
     """Sample as long as the context lasts."""
 
     def measure() -> None:
         telemetry.REQUESTS_IN_WORK.set(door.in_work)
         telemetry.REQUESTS_IN_WORK_MAX.set(door.in_work_max)
+        telemetry.ACTIVE_BODIES_MAX.set(bodies.bodies_max)
         telemetry.REPLAY_BYTES.set(budget.used_bytes)
         telemetry.REPLAY_BYTES_MAX.set(budget.bytes_max)
         telemetry.LEDGER_BUSY.set(pool.line.taken_count)

@@ -188,7 +188,7 @@ async def _put(
 ) -> tuple[Part, bool]:
     """Store the chunk; tell too whether an object was sent more than once."""
     hashes, checked_by = _choose_hashes(chunk, running, vault_checks=vault.checks_sha256)
-    keep = budget.take(chunk.length_bytes)
+    keep = budget.take(chunk.length_bytes, upload.station_id)
     body = PieceBody(
         source,
         chunk.length_bytes,
@@ -215,7 +215,7 @@ async def _put(
         raise Disconnected from short
     finally:
         if keep:
-            budget.give_back(chunk.length_bytes)
+            budget.give_back(chunk.length_bytes, upload.station_id)
 
 
 async def _explain(

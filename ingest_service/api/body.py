@@ -8,24 +8,34 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
 from ingest_service import telemetry
+from ingest_service.domain.breaker import HOLDS_BYTES
 from ingest_service.domain.bytestream import Disconnected
-from ingest_service.errors import BodyStalled
+from ingest_service.errors import BodyStalled, Overloaded
 from ingest_service.resources import Resources
 
 
 @contextmanager
-def receiving(request: Request, opened: Resources) -> "Iterator[RequestBody]":
+def receiving(
+    request: Request, opened: Resources, station_id: str, *, was_let_in: bool = False
+) -> "Iterator[RequestBody]":
     """Lend the body of a request that brings footage: limited, counted, told in the log line.
 
+    was_let_in  `refuse_crowd` was asked before something was done for this request
+
     Raises:
+        Overloaded: the station has its share of the bodies that may be on their way; nothing of
+            this one was read.
         ClientDisconnect: the dock went away; there is nobody left to answer.
     """
+    if not was_let_in:
+        refuse_crowd(opened, station_id)
     body = RequestBody(
         request.receive,
         stall_timeout_s=opened.rules.body_stall_timeout_s,
         bytes_s_min=opened.rules.body_bytes_s_min,
     )
     telemetry.ACTIVE_BODIES.inc()
+    opened.bodies.enter(station_id)
     opened.drain.enter(body)
     try:
         yield body
@@ -33,9 +43,23 @@ def receiving(request: Request, opened: Resources) -> "Iterator[RequestBody]":
         raise ClientDisconnect from gone
     finally:
         body.close()
+        HOLDS_BYTES.set(False)
         opened.drain.forget(body)
+        opened.bodies.leave(station_id)
         telemetry.ACTIVE_BODIES.dec()
         telemetry.add_fields(bytes=body.received_bytes)
+
+
+def refuse_crowd(opened: Resources, station_id: str) -> None:
+    """Refuse a body before anything is done for it, where its station has more than its share.
+
+    Raises:
+        Overloaded: nothing was read.
+    """
+    wait_s = opened.bodies.find_wait(station_id)
+    if wait_s is not None:
+        telemetry.SHED.labels("share").inc()
+        raise Overloaded(wait_s)
 
 
 class RequestBody:
@@ -117,6 +141,8 @@ class RequestBody:
             raise Disconnected
         self._has_more = message.get("more_body", False)
         block: bytes = message.get("body", b"")
+        if not self.received_bytes and block:
+            HOLDS_BYTES.set(True)  # in the task that goes on to store them
         self.received_bytes += len(block)
         if self._bytes_s_min:
             self._judge_pace(loop.time() - self._waits_since)

@@ -176,7 +176,7 @@ async def post_chunk(
     digest = parse_content_digest(request.headers.get(CONTENT_DIGEST))
     chunk = Chunk(index, _content_length(request), digest)
     telemetry.add_fields(clip_id=str(clip_id), chunk_index=index)
-    with receiving(request, opened) as body:
+    with receiving(request, opened, principal.id) as body:
         stored = await store_chunk(
             clip_id,
             principal.id,

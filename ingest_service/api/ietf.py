@@ -12,6 +12,7 @@ from fastapi import Request, Response
 from ingest_service import errors, telemetry
 from ingest_service.actions.open_upload import open_upload
 from ingest_service.actions.take_upload import settle_upload
+from ingest_service.api.body import refuse_crowd
 from ingest_service.api.problems import Variant, problem_response
 from ingest_service.api.receiving import (
     Sent,
@@ -96,6 +97,9 @@ async def create(request: Request, opened: Resources, principal: Principal) -> R
         body_bytes = body_length(request)
         length_bytes = _read_length(request, 0, body_bytes, is_complete=is_complete)
         check = _find_check(request)
+        has_body = is_complete or body_bytes != 0
+        if has_body:
+            refuse_crowd(opened, principal.id)
         announced = await open_upload(
             length_bytes,
             request.headers.get("upload-metadata"),
@@ -114,7 +118,7 @@ async def create(request: Request, opened: Resources, principal: Principal) -> R
         location = {"Location": f"{opened.base_url}/files/{upload.upload_id}"}
         limits = _limits(interop, upload, opened)
         _inform(request, interop, {**location, **limits})
-        if is_complete or body_bytes != 0:
+        if has_body:
             upload = await receive_bytes(
                 request,
                 upload.upload_id,
@@ -128,6 +132,7 @@ async def create(request: Request, opened: Resources, principal: Principal) -> R
                 ),
                 opened,
                 principal,
+                was_let_in=True,
             )
     except IngestError as error:
         return _refuse(interop, error)

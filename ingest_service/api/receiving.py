@@ -49,16 +49,24 @@ class Sent:
 
 
 async def receive_bytes(
-    request: Request, upload_id: UUID, sent: Sent, opened: Resources, principal: Principal
+    request: Request,
+    upload_id: UUID,
+    sent: Sent,
+    opened: Resources,
+    principal: Principal,
+    *,
+    was_let_in: bool = False,
 ) -> Upload:
     """Append the body of a request and return the upload as it stands then.
+
+    was_let_in  the request has opened the upload, and `refuse_crowd` was asked before
 
     Raises:
         ClientDisconnect, and whatever `append_bytes` and `finish` raise.
     """
     telemetry.add_fields(upload_id=str(upload_id))
     try:
-        with receiving(request, opened) as body:
+        with receiving(request, opened, principal.id, was_let_in=was_let_in) as body:
             upload = await append_bytes(
                 upload_id,
                 principal.id,
@@ -90,7 +98,8 @@ async def receive_whole(request: Request, announced: Announced, opened: Resource
     Raises:
         ClientDisconnect, and whatever `store_whole` raises.
     """
-    with receiving(request, opened) as body:
+    station_id = announced.upload.station_id
+    with receiving(request, opened, station_id, was_let_in=True) as body:
         upload = await store_whole(
             announced,
             body,

@@ -16,6 +16,7 @@ from ingest_service.actions.join_partials import join_within
 from ingest_service.actions.open_upload import open_final, open_partial, open_upload
 from ingest_service.actions.take_upload import settle_upload
 from ingest_service.api import ietf
+from ingest_service.api.body import refuse_crowd
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.headers import parse_integer
 from ingest_service.api.problems import WITH_TOKEN, documented
@@ -129,6 +130,8 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
     if has_body and None not in (body_bytes, length_bytes) and body_bytes > length_bytes:  # type: ignore[operator] # neither is None
         raise LengthExceeded(length_bytes or 0)
     check = find_check(request) if has_body else None
+    if has_body:
+        refuse_crowd(opened, principal.id)
     station = await opened.authenticator.station_of(principal)
     metadata = request.headers.get("upload-metadata")
     # All of a small clip comes with what opens it.
@@ -169,7 +172,9 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
         upload = await receive_whole(request, announced, opened)
     elif has_body:
         sent = Sent(0, body_bytes, check=check)
-        upload = await receive_bytes(request, upload.upload_id, sent, opened, principal)
+        upload = await receive_bytes(
+            request, upload.upload_id, sent, opened, principal, was_let_in=True
+        )
     headers = {"Location": f"{opened.base_url}/files/{upload.upload_id}"} | name_clip(upload)
     if brings_bytes or length_bytes == 0:
         headers["Upload-Offset"] = str(upload.offset_bytes)

@@ -111,6 +111,76 @@ class Appointments:
         self._window_began_at, self._admitted, self._refused = now, 0, 0
 
 
+# Nobody takes this much of what is shared: whoever comes late, and has little, finds room.
+RESERVE_SHARE: Final = 0.1
+
+
+def is_within_share(amount: int, *, own: int, used: int, limit: int, owner_count: int) -> bool:
+    """Tell whether somebody who has `own` of what is shared may take so much more.
+
+    While there is plenty anybody may; of the rest only who has less than an equal share.
+
+    used         by all, `own` included
+    owner_count  how many have something, he included
+    """
+    after = used + amount
+    if after > limit:
+        return False
+    return after <= limit * (1 - RESERVE_SHARE) or (own + amount) * owner_count <= limit
+
+
+class Bodies:
+    """How many request bodies are on their way into this process, and whose; who may bring more.
+
+    A station of two hundred cameras does not keep out one of two: once most places are taken, who
+    has more than an equal share of them is told to come back, and who has less is let in.
+
+    Concurrency: any number of tasks of one event loop.
+
+    bodies_max  of all stations together; 0: any number
+    """
+
+    def __init__(
+        self,
+        bodies_max: int = 0,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.bodies_max = bodies_max
+        self.count = 0
+        self._of: dict[str, int] = {}
+        self._appointments = Appointments(monotonic=monotonic, chance=chance)
+
+    def find_wait(self, station_id: str) -> int | None:
+        """Return after how many seconds a station may bring one more body; None: now."""
+        if not (self.bodies_max and self.count):
+            return None
+        own = self._of.get(station_id, 0)
+        # One place at least is always for somebody else.
+        owner_count = max(2, len(self._of) + (not own))
+        if is_within_share(
+            1, own=own, used=self.count, limit=self.bodies_max, owner_count=owner_count
+        ):
+            return None
+        return self._appointments.refuse()
+
+    def enter(self, station_id: str) -> None:
+        """Count one body, until `leave`."""
+        self._appointments.admit()
+        self.count += 1
+        self._of[station_id] = self._of.get(station_id, 0) + 1
+
+    def leave(self, station_id: str) -> None:
+        """Count one body less; a station that has none is forgotten."""
+        self.count -= 1
+        left = self._of[station_id] - 1
+        if left:
+            self._of[station_id] = left
+        else:
+            del self._of[station_id]
+
+
 class Door:
     """How many requests a process has in work, and whether one more is taken.
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from ingest_service.domain.admission import is_within_share
 from ingest_service.errors import ChunkCorrupted, ChunkMisshapen
 
 
@@ -11,22 +12,39 @@ class Disconnected(Exception):
 
 
 class ReplayBudget:
-    """Memory of this process for bytes that are kept until the vault has them."""
+    """Memory of this process for bytes that are kept until the vault has them.
+
+    The last of it is for stations that have less than an equal share.
+    """
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
         self.used_bytes = 0
+        self._of: dict[str, int] = {}
 
-    def take(self, length_bytes: int) -> bool:
-        """Reserve memory for one body; False when the budget is spent."""
-        if self.used_bytes + length_bytes > self.bytes_max:
+    def take(self, length_bytes: int, station_id: str) -> bool:
+        """Reserve memory for one body; False when the budget, or the station's share, is spent."""
+        own = self._of.get(station_id, 0)
+        if not is_within_share(
+            length_bytes,
+            own=own,
+            used=self.used_bytes,
+            limit=self.bytes_max,
+            owner_count=len(self._of) + (not own),
+        ):
             return False
         self.used_bytes += length_bytes
+        self._of[station_id] = own + length_bytes
         return True
 
-    def give_back(self, length_bytes: int) -> None:
+    def give_back(self, length_bytes: int, station_id: str) -> None:
         """Return what was taken."""
         self.used_bytes -= length_bytes
+        left = self._of.get(station_id, 0) - length_bytes
+        if left > 0:
+            self._of[station_id] = left
+        else:
+            self._of.pop(station_id, None)
 
 
 class Source(Protocol):

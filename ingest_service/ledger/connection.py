@@ -14,6 +14,7 @@ import asyncpg
 from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
 
 from ingest_service import telemetry
+from ingest_service.domain.breaker import HOLDS_BYTES, Breaker
 from ingest_service.errors import LedgerBusy, LedgerUnavailable
 from ingest_service.ledger.line import Line
 
@@ -39,8 +40,10 @@ _STATEMENTS_MAX: Final = 50_000
 _RENEWED_SHARE: Final = 0.001
 _IDLE_MAX_S: Final = 300.0
 WAIT_MAX_S: Final = 2.0
+_NOT_ASKED: Final = "not asked: it did not answer the last ones"
 _BUSY: Final = telemetry.LEDGER_ERRORS.labels("busy")
 _FAILED: Final = telemetry.LEDGER_ERRORS.labels("unavailable")
+_REFUSED: Final = telemetry.BREAKER_REFUSED.labels("ledger")
 
 # What asyncpg raises when the server, the network or the pool is the trouble, not the statement.
 _UNAVAILABLE = (
@@ -55,6 +58,14 @@ _UNAVAILABLE = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
     asyncpg.LockNotAvailableError,
+)
+# What Postgres says of itself when it is about to be away. With all else it says, it is there.
+_SAYS_AWAY: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
 )
 
 
@@ -72,10 +83,19 @@ class Pool(asyncpg.Pool):
     makes a task and a timer each time, and costs more than a short statement. What is odd about a
     connection (an error, a cancellation, its age) is left to asyncpg.
 
-    line   who waits
+    line     who waits
+    breaker  whether anybody need wait at all
     """
 
-    def __init__(self, dsn: str, *, max_size: int, line: Line, **options: Any) -> None:  # noqa: ANN401 - asyncpg's
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        max_size: int,
+        line: Line,
+        breaker: Breaker,
+        **options: Any,  # noqa: ANN401 - asyncpg's
+    ) -> None:
         super().__init__(
             dsn,
             max_size=max_size,
@@ -86,6 +106,7 @@ class Pool(asyncpg.Pool):
             **options,
         )
         self.line = line
+        self.breaker = breaker
         self._kept: deque[_Kept] = deque()
         self._may_keep = True
 
@@ -127,6 +148,8 @@ class Pool(asyncpg.Pool):
 
         Raises (on entering):
             LedgerBusy: too many wait already. An urgent caller goes first and is never refused.
+            LedgerUnavailable: it is known to be away; nothing was waited for. An urgent caller
+                looks himself, and so does one who has bytes of a dock.
             TimeoutError: the turn did not come in `timeout` seconds.
         """
         return _Turn(self, timeout, is_urgent=is_urgent)
@@ -143,7 +166,7 @@ def _is_alive(connection: Connection) -> bool:
 class _Turn(PoolAcquireContext):
     """One place in the line, and then one connection."""
 
-    __slots__ = ("_entered_at", "_is_urgent", "_lender", "_lent")
+    __slots__ = ("_entered_at", "_is_probe", "_is_urgent", "_lender", "_lent")
 
     _lent: Connection
 
@@ -151,27 +174,52 @@ class _Turn(PoolAcquireContext):
         super().__init__(pool, timeout)
         self._lender = pool
         self._is_urgent = is_urgent
+        self._is_probe = False
         self._entered_at = 0.0
 
     async def __aenter__(self) -> Connection:
         timeout_s = self.timeout or _ACQUIRE_TIMEOUT_S
-        line = self._lender.line
-        self._entered_at = await line.enter(timeout_s=timeout_s, is_urgent=self._is_urgent)
+        line, breaker = self._lender.line, self._lender.breaker
+        if not (breaker.is_closed or self._is_urgent or HOLDS_BYTES.get()):
+            self._is_probe = breaker.try_probe()
+            if not self._is_probe:
+                _REFUSED.inc()
+                raise LedgerUnavailable(_NOT_ASKED)
+        try:
+            self._entered_at = await line.enter(timeout_s=timeout_s, is_urgent=self._is_urgent)
+        except BaseException:
+            breaker.leave(was_probe=self._is_probe)
+            raise
         try:
             self._lent = await self._lender.lend(self.timeout)
-        except BaseException:
+        except BaseException as error:
             line.leave(self._entered_at)
+            self._report(error)
             raise
         return self._lent
 
     async def __aexit__(self, *exc: object) -> None:
+        error = exc[1] if exc else None
         try:
-            if exc and exc[0] is not None:
+            if isinstance(error, BaseException):
+                self._report(error)
                 await self._lender.release(self._lent)
             else:
+                self._lender.breaker.succeed()
                 await self._lender.give_back(self._lent)
         finally:
             self._lender.line.leave(self._entered_at)
+
+    def _report(self, error: BaseException) -> None:
+        """Tell the breaker what an error says of Postgres."""
+        breaker = self._lender.breaker
+        if isinstance(error, asyncpg.PostgresError) and not isinstance(error, _SAYS_AWAY):
+            breaker.succeed()
+        # (An argument that asyncpg cannot encode is an InterfaceError as well, and ours.)
+        elif isinstance(error, _UNAVAILABLE) and not isinstance(error, ValueError):
+            breaker.fail(was_probe=self._is_probe)
+        else:
+            breaker.leave(was_probe=self._is_probe)
 
 
 async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -191,10 +239,12 @@ async def open_pool(
     connections_min: int = 1,
     wait_max_s: float = WAIT_MAX_S,
     keeps_sessions: bool = True,
+    breaker: Breaker | None = None,
 ) -> Pool:
     """Open a pool of connections.
 
     wait_max_s      who would wait longer for a connection is refused at once
+    breaker         None: everybody looks himself whether Postgres is there
     keeps_sessions  False: a pooler (PgBouncer in transaction mode) gives each transaction another
                     session, so no prepared statement, lock or LISTEN outlives one
 
@@ -210,6 +260,7 @@ async def open_pool(
             min_size=connections_min,
             max_size=connections_max,
             line=Line(connections_max, wait_max_s=wait_max_s),
+            breaker=breaker or Breaker(),
             command_timeout=statement_timeout_s,
             max_inactive_connection_lifetime=_IDLE_MAX_S,
             init=_prepare_session,

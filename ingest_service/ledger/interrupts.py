@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from ingest_service.errors import LedgerUnavailable
 from ingest_service.ledger.connection import Pool
 from ingest_service.ledger.feed import PUBLISHED_CHANNEL
 from ingest_service.ledger.uploads import INTERRUPT_CHANNEL
@@ -65,5 +66,7 @@ async def _listen(
             asyncpg.PostgresError,
             asyncpg.InterfaceError,
             asyncpg.InternalClientError,
+            # Nobody is let in just now: too many wait, or Postgres is known to be away.
+            LedgerUnavailable,
         ):
             await asyncio.sleep(_RECONNECT_S)

@@ -11,8 +11,8 @@ import random
 import re
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal, NotRequired, TypedDict, TypeVar
@@ -24,6 +24,7 @@ from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
 from ingest_service import telemetry
+from ingest_service.domain.breaker import HOLDS_BYTES, Breaker
 from ingest_service.domain.retention import LockMode
 from ingest_service.errors import (
     ChunkCorrupted,
@@ -57,6 +58,10 @@ _STATUS_NO_LOCK: Final = frozenset({400, 404, 405, 501})
 # Goes with every multipart upload, and so with the object that it becomes.
 _MARK: Final = {"ingest-made-by": "multipart"}
 _PLAIN_MD5: Final = re.compile(r"[0-9a-f]{32}")
+# Whatever the store thinks of a request: it is there.
+_ANSWERED: Final = (VaultFull, StoredBytesLost, ObjectLocked)
+_NOT_ASKED: Final = "not asked: it did not answer the last ones"
+_NOT_ASKED_COUNT: Final = telemetry.BREAKER_REFUSED.labels("vault")
 
 _logger = structlog.get_logger("vault")
 
@@ -92,8 +97,10 @@ class S3Vault:
         bucket: str,
         checks_sha256: ChecksSha256,
         attempts: int,
+        breaker: Breaker,
     ) -> None:
         self._client = client
+        self._breaker = breaker
         self._hot = hot
         self._bucket = bucket
         self._attempts = attempts
@@ -371,9 +378,12 @@ class S3Vault:
         while not reading.is_done:
             before = reading.offset
             try:
-                async with aclosing(self._hot.get(key, query, reading)) as blocks:
-                    async for block in blocks:
-                        yield block
+                with self._asking():
+                    async with aclosing(self._hot.get(key, query, reading)) as blocks:
+                        async for block in blocks:
+                            # Said now: a slow reader may take long to come to the end.
+                            self._breaker.succeed()
+                            yield block
             except StoreFailed as error:
                 failed_count = 1 if reading.offset > before else failed_count + 1
                 if failed_count >= self._attempts or not error.may_pass:
@@ -462,7 +472,8 @@ class S3Vault:
                 await self._client.head_bucket(Bucket=self._bucket)
 
         try:
-            await self._retrying(send, lambda: False)
+            # Who checks wants to see for himself; and if it is back, all others know it then.
+            await self._retrying(send, lambda: False, is_urgent=True)
         except StoredBytesLost as error:
             raise VaultUnavailable(error.reason) from error
         await self._probe_if_unknown()
@@ -504,13 +515,50 @@ class S3Vault:
             key, query, body, with_sha256=self._checks is not False, only_new=only_new
         )
 
+    @contextmanager
+    def _asking(self, *, is_urgent: bool = False) -> Iterator[None]:
+        """Let one try through to the store, and tell the breaker how it ended.
+
+        Raises:
+            VaultUnavailable: the store is known to be away; it was not asked. An urgent try looks
+                for itself, and so does one that has bytes of a dock.
+        """
+        breaker = self._breaker
+        is_probe = False
+        if not (breaker.is_closed or is_urgent or HOLDS_BYTES.get()):
+            is_probe = breaker.try_probe()
+            if not is_probe:
+                _NOT_ASKED_COUNT.inc()
+                raise VaultUnavailable(_NOT_ASKED)
+        try:
+            yield
+        except StoreFailed as error:
+            if error.may_pass:
+                breaker.fail(was_probe=is_probe)
+            else:
+                breaker.leave(was_probe=is_probe)
+            raise
+        except _ANSWERED:
+            breaker.succeed()
+            raise
+        except BaseException:
+            # The dock went away, or sent other bytes than it said.
+            breaker.leave(was_probe=is_probe)
+            raise
+        breaker.succeed()
+
     async def _retrying(
-        self, send: Callable[[], Awaitable[_Answer]], may_replay: Callable[[], bool] | None = None
+        self,
+        send: Callable[[], Awaitable[_Answer]],
+        may_replay: Callable[[], bool] | None = None,
+        *,
+        is_urgent: bool = False,
     ) -> _Answer:
         """Try until it works, while trying again can help; then VaultUnavailable."""
         for failed_count in range(1, self._attempts + 1):
             try:
-                return await send()
+                with self._asking(is_urgent=is_urgent):
+                    return await send()
             except StoreFailed as error:
                 is_last = failed_count == self._attempts or not error.may_pass
                 if is_last or (may_replay is not None and not may_replay()):
@@ -551,12 +599,14 @@ async def open_s3_vault(
     connections_max: int,
     timeout_s: float,
     attempts: int,
+    breaker: Breaker | None = None,
 ) -> AsyncIterator[S3Vault]:
     """Open the vault; a store that does not answer yet is no reason to fail.
 
     `timeout_s` is the longest silence of the store, not the length of a request. With
     `checks_sha256` 'probe' the store is asked now, or at a later call if it does not answer;
-    'no' also leaves the checksum header out, for stores that refuse it.
+    'no' also leaves the checksum header out, for stores that refuse it. Without a breaker every
+    request looks for itself whether the store is there.
     """
     url = urlsplit(endpoint)
     if url.scheme not in {"http", "https"} or not url.hostname:
@@ -601,6 +651,7 @@ async def open_s3_vault(
             bucket=bucket,
             checks_sha256=checks_sha256,
             attempts=attempts,
+            breaker=breaker or Breaker(),
         )
         try:
             if checks_sha256 == "probe":

@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 
 from ingest_service import telemetry
 from ingest_service.actions.sample_metrics import measure_clock, sampling
-from ingest_service.domain.admission import Door
+from ingest_service.domain.admission import Bodies, Door
 from ingest_service.domain.bytestream import ReplayBudget
 from ingest_service.domain.clock import utc_now
 from ingest_service.ledger import queues
@@ -103,8 +103,11 @@ async def test_a_clock_that_is_not_that_of_postgres_is_seen(pool, apart_s):
 async def test_what_is_full_is_sampled(pool):
     door, budget = Door(16), ReplayBudget(1000)
     door.enter("bytes")
-    budget.take(300)
-    async with sampling(pool=pool, door=door, budget=budget, now=utc_now), reading(pool):
+    budget.take(300, "s")
+    async with (
+        sampling(pool=pool, door=door, bodies=Bodies(9), budget=budget, now=utc_now),
+        reading(pool),
+    ):
         telemetry.sample()
 
     names = ("requests_in_work", "replay_bytes", "ledger_connections")

@@ -3,11 +3,14 @@
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingest_service.domain.admission import (
     FULLNESS_MAX,
     RETRY_AFTER_MAX_S,
     Appointments,
+    Bodies,
     Door,
 )
 
@@ -210,3 +213,102 @@ def test_a_service_that_was_slow_is_found_to_be_fast_again(time):
         appointments.refuse()
     assert slow < 4
     assert appointments.rate_per_s > 90
+
+
+# --- fair shares ---------------------------------------------------------------------------
+
+
+def make_bodies(time, bodies_max=20):
+    return Bodies(bodies_max, monotonic=time, chance=lambda: 0.0)
+
+
+def bring(bodies, station, count):
+    """Bring so many bodies, or as many as are let in; return how many were."""
+    for number in range(count):
+        if bodies.find_wait(station) is not None:
+            return number
+        bodies.enter(station)
+    return count
+
+
+def test_one_station_takes_nearly_all_places_and_leaves_a_reserve(time):
+    bodies = make_bodies(time)
+
+    assert bring(bodies, "large", 200) == 18
+    assert bodies.count == 18
+
+
+def test_who_comes_late_and_has_little_is_let_in(time):
+    bodies = make_bodies(time)
+    bring(bodies, "large", 200)
+
+    assert bring(bodies, "small", 2) == 2
+
+
+def test_nobody_is_let_in_when_every_place_is_taken(time):
+    bodies = make_bodies(time)
+    bring(bodies, "large", 200)
+    bring(bodies, "small", 2)
+
+    assert bodies.find_wait("third") is not None
+
+
+def test_the_places_that_the_large_one_leaves_go_to_those_with_less(time):
+    bodies = make_bodies(time)
+    bring(bodies, "large", 200)
+    bring(bodies, "small", 2)
+    for _ in range(8):
+        bodies.leave("large")
+        # Who has more than his share does not get back what he has left.
+        if bodies.count >= 18:
+            assert bodies.find_wait("large") is not None
+        bring(bodies, "small", 1)
+
+    assert bodies._of == {"large": 10, "small": 10}
+
+
+def test_when_there_is_plenty_nobody_is_refused(time):
+    bodies = make_bodies(time)
+
+    assert bring(bodies, "large", 15) == 15
+    assert bring(bodies, "small", 2) == 2
+
+
+def test_those_who_are_refused_are_spread(time):
+    bodies = make_bodies(time)
+    bring(bodies, "large", 18)
+
+    waits = [bodies.find_wait("large") for _ in range(2000)]
+    assert min(waits) >= 1
+    assert waits[-1] > waits[0]
+
+
+def test_without_a_number_any_number_is_let_in(time):
+    bodies = make_bodies(time, bodies_max=0)
+
+    assert bring(bodies, "large", 10_000) == 10_000
+
+
+@given(
+    st.integers(2, 40),
+    st.lists(st.tuples(st.sampled_from("abcde"), st.booleans()), max_size=200),
+)
+def test_never_more_than_there_may_be_and_beyond_the_share_only_while_there_is_plenty(
+    bodies_max, steps
+):
+    bodies = make_bodies(Time(), bodies_max)
+    having = Counter()
+    for station, comes in steps:
+        if not comes:
+            if having[station]:
+                bodies.leave(station)
+                having[station] -= 1
+            continue
+        if bodies.find_wait(station) is None:
+            bodies.enter(station)
+            having[station] += 1
+            stations = max(2, len([each for each in having.values() if each]))
+            is_plenty = having.total() <= bodies_max * 0.9
+            assert is_plenty or having[station] * stations <= bodies_max
+        assert bodies.count == having.total() <= bodies_max
+    assert bodies._of == {station: count for station, count in having.items() if count}

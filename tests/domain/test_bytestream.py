@@ -191,17 +191,34 @@ async def test_bytes_in_memory_are_drawn_as_often_as_wanted():
 def test_the_replay_budget_is_never_overdrawn(wishes):
     budget = ReplayBudget(50)
 
-    taken = [wish for wish in wishes if budget.take(wish)]
+    taken = [wish for wish in wishes if budget.take(wish, "s")]
 
     assert budget.used_bytes == sum(taken) <= 50
     for length in taken:
-        budget.give_back(length)
+        budget.give_back(length, "s")
     assert budget.used_bytes == 0
 
 
 def test_a_refused_wish_takes_nothing():
     budget = ReplayBudget(10)
-    budget.take(6)
+    budget.take(6, "s")
 
-    assert not budget.take(5)
-    assert budget.take(4)
+    assert not budget.take(5, "s")
+    assert budget.take(4, "s")
+
+
+def test_the_last_of_the_memory_is_for_who_has_less_than_an_equal_share():
+    budget = ReplayBudget(100)
+    taken = [budget.take(10, "large") for _ in range(8)]
+
+    assert all(taken)
+    assert budget.take(10, "small")
+    assert not budget.take(10, "large")
+    assert budget.take(10, "small")
+    assert budget.used_bytes == 100
+
+
+def test_who_is_alone_has_all_of_the_memory():
+    budget = ReplayBudget(100)
+
+    assert [budget.take(50, "only") for _ in range(3)] == [True, True, False]
