@@ -1,4 +1,4 @@
-"""Exit 0 if another interpreter of this very version (3.11, say) needs a fifth less CPU, else 1.
+"""Exit 0 if another interpreter of this very version (3.11, say) needs a seventh less CPU, else 1.
 
 is_quicker.py PYTHON
 """
@@ -16,7 +16,7 @@ def work():
     return len(known)
 
 times = []
-for _ in range(7):
+for _ in range(15):
     started = time.process_time()
     work()
     times.append(time.process_time() - started)
@@ -36,11 +36,14 @@ def measure(python: str) -> tuple[tuple[str, str], float]:
 def main() -> int:
     """Compare."""
     try:
-        version, seconds = measure(sys.executable)
-        other_version, other_seconds = measure(sys.argv[1])
+        # In turns: a machine that others use is at times half as quick, for a second or so.
+        turns = [(measure(sys.executable), measure(sys.argv[1])) for _ in range(8)]
     except (OSError, ValueError, subprocess.CalledProcessError):
         return 1
-    return 0 if other_version == version and other_seconds < 0.8 * seconds else 1
+    (version, _), (other_version, _) = turns[0]
+    seconds = min(mine for (_, mine), _ in turns)
+    other_seconds = min(theirs for _, (_, theirs) in turns)
+    return 0 if other_version == version and other_seconds < 0.85 * seconds else 1
 
 
 sys.exit(main())
