@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from ingest_service.dev.year.plan import NOTICE_DAYS, SHORTEST_DAYS, Deed
+from ingest_service.dev.year.plan import NOTICE_DAYS, SHORTEST_DAYS, Deed, Fate
 from ingest_service.dev.year.service import Received
 from ingest_service.domain.holds import HoldKind
 
@@ -28,6 +28,7 @@ _MAKE: Final = """
         sha256 BLOB NOT NULL,
         size_bytes INTEGER NOT NULL,
         is_damaged INTEGER NOT NULL,
+        is_lost INTEGER NOT NULL DEFAULT 0,
         is_kept INTEGER NOT NULL DEFAULT 0,
         not_before REAL NOT NULL
     ) WITHOUT ROWID;
@@ -39,14 +40,29 @@ _MAKE: Final = """
         released_at REAL
     ) WITHOUT ROWID;
     CREATE INDEX holds_clip ON holds (clip_id);
+    CREATE TABLE broken_off (
+        upload_id BLOB PRIMARY KEY, clip_id BLOB NOT NULL, day INTEGER NOT NULL
+    ) WITHOUT ROWID;
     CREATE TABLE agenda (
         day INTEGER NOT NULL, clip_id BLOB NOT NULL, deed TEXT NOT NULL, kind TEXT NOT NULL
     );
     CREATE INDEX agenda_day ON agenda (day);
 """
 _NOTE_CLIP: Final = """
-    INSERT INTO clips (clip_id, number, sha256, size_bytes, is_damaged, not_before)
-    VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO clips (clip_id, number, sha256, size_bytes, is_damaged, not_before, is_lost)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (clip_id) DO UPDATE
+       SET is_lost = excluded.is_lost, not_before = excluded.not_before
+"""
+_NOTE_BROKEN_OFF: Final = "INSERT INTO broken_off (upload_id, clip_id, day) VALUES (?, ?, ?)"
+_LIST_BROKEN_OFF: Final = """
+    SELECT upload_id, clip_id FROM broken_off WHERE upload_id > ? ORDER BY upload_id LIMIT ?
+"""
+_COUNT_BROKEN_OFF: Final = "SELECT count(*) FROM broken_off"
+_PICK_SWEPT: Final = "SELECT upload_id FROM broken_off WHERE day <= ? LIMIT 1"
+_PICK_LOST: Final = """
+    SELECT clip_id FROM broken_off
+     WHERE day <= ? AND clip_id NOT IN (SELECT clip_id FROM agenda) LIMIT 1
 """
 _NOTE_DEED: Final = "INSERT INTO agenda (day, clip_id, deed, kind) VALUES (?, ?, ?, ?)"
 _NOTE_KEPT: Final = "UPDATE clips SET is_kept = 1 WHERE clip_id = ?"
@@ -64,7 +80,7 @@ _FIND_OPEN_HOLD: Final = """
     SELECT hold_id, placed_by FROM holds WHERE clip_id = ? AND released_at IS NULL
 """
 _LIST_ENTRIES: Final = """
-    SELECT clip_id, sha256, size_bytes, is_damaged, is_kept, not_before,
+    SELECT clip_id, sha256, size_bytes, is_damaged, is_lost, is_kept, not_before,
            EXISTS (SELECT 1 FROM holds
                     WHERE holds.clip_id = clips.clip_id AND released_at IS NULL)
       FROM clips
@@ -78,7 +94,7 @@ _COUNT_DEEDS: Final = "SELECT deed, count(*) FROM agenda GROUP BY deed"
 _LAST_DAY: Final = "SELECT max(day) FROM agenda"
 # A clip whose hold still stands, or that is kept, is waited for by nobody.
 _LAST_DATE: Final = """
-    SELECT max(not_before) FROM clips WHERE NOT is_kept AND NOT is_damaged
+    SELECT max(not_before) FROM clips WHERE NOT is_kept AND NOT is_damaged AND NOT is_lost
 """
 _LAST_RELEASE: Final = "SELECT max(released_at) FROM holds"
 _COUNT: Final = "SELECT count(*) FROM clips"
@@ -91,7 +107,7 @@ _PICK_HELD: Final = """
 _PICK_KEPT: Final = "SELECT clip_id FROM clips WHERE is_kept ORDER BY clip_id LIMIT 1"
 _PICK_YOUNG: Final = """
     SELECT clip_id FROM clips
-     WHERE NOT is_kept AND NOT is_damaged AND not_before > ?
+     WHERE NOT is_kept AND NOT is_damaged AND NOT is_lost AND not_before > ?
        AND clip_id NOT IN (SELECT clip_id FROM agenda)
      ORDER BY clip_id DESC LIMIT 1
 """
@@ -101,6 +117,7 @@ _PICK_YOUNG: Final = """
 class Entry:
     """A clip as the books have it at the end.
 
+    is_lost     half of it came, and its camera never again
     is_kept     somebody has said that it is evidence, or serves a purpose, and nobody took it back
     is_held     a hold stands
     not_before  earliest instant at which its bytes may go
@@ -110,6 +127,7 @@ class Entry:
     sha256: bytes
     size_bytes: int
     is_damaged: bool
+    is_lost: bool
     is_kept: bool
     not_before: float
     is_held: bool
@@ -135,6 +153,7 @@ class Book:
         self.links_revoked = 0
         self.requests_answered = 0
         self.bulk_holds = 0
+        self.came_back = 0
 
     def close(self) -> None:
         """Close the file."""
@@ -142,22 +161,31 @@ class Book:
 
     def note_clip(self, received: Received) -> None:
         """Note a clip that came in, and what will be done to it."""
-        fate, clip_id = received.fate, received.clip_id
-        not_before = received.secured_at.timestamp() + (fate.days + NOTICE_DAYS) * _DAY_S
+        fate, secured_at = received.fate, received.secured_at.timestamp()
+        # Counted from the recording; of what comes so late that it says little, from the receipt.
+        recorded_at = received.started_at.timestamp()
+        basis = recorded_at if secured_at - recorded_at <= SHORTEST_DAYS * _DAY_S else secured_at
+        due = max(basis + fate.days * _DAY_S, secured_at + SHORTEST_DAYS * _DAY_S)
+        not_before = due + NOTICE_DAYS * _DAY_S
+        self._note(received.clip_id, fate, not_before, is_lost=False)
+        if not fate.breaks_off:
+            self._note_deeds(received.clip_id, fate)
+
+    def note_broken_off(self, clip_id: UUID, upload_id: UUID, fate: Fate) -> None:
+        """Note a clip of which half came: it is lost, unless its camera comes back."""
+        self._note(clip_id, fate, 0.0, is_lost=True)
+        self._note_deeds(clip_id, fate)
+        self._store.execute(_NOTE_BROKEN_OFF, (upload_id.bytes, clip_id.bytes, fate.day))
+
+    def _note(self, clip_id: UUID, fate: Fate, not_before: float, *, is_lost: bool) -> None:
         sha256 = hashlib.sha256(fate.footage).digest()
-        self._store.execute(
-            _NOTE_CLIP,
-            (
-                clip_id.bytes,
-                fate.number,
-                sha256,
-                len(fate.footage),
-                fate.is_damaged,
-                not_before,
-            ),
-        )
+        size_bytes, is_damaged = len(fate.footage), fate.is_damaged
+        row = (clip_id.bytes, fate.number, sha256, size_bytes, is_damaged, not_before, is_lost)
+        self._store.execute(_NOTE_CLIP, row)
+
+    def _note_deeds(self, clip_id: UUID, fate: Fate) -> None:
         for after, deed, kind in fate.deeds:
-            self._store.execute(_NOTE_DEED, (fate.day + after, clip_id.bytes, deed, kind))
+            self.note_deed(fate.day + after, clip_id, deed, kind)
 
     def note_kept(self, clip_id: UUID) -> None:
         """Note that somebody has said why it must be kept."""
@@ -222,13 +250,32 @@ class Book:
                     row[1],
                     row[2],
                     is_damaged=bool(row[3]),
-                    is_kept=bool(row[4]),
-                    not_before=row[5],
-                    is_held=bool(row[6]),
+                    is_lost=bool(row[4]),
+                    is_kept=bool(row[5]),
+                    not_before=row[6],
+                    is_held=bool(row[7]),
                 )
                 for row in rows
             ]
             after = rows[-1][0]
+
+    def list_broken_off(self, batch: int) -> Iterator[list[tuple[UUID, UUID]]]:
+        """Yield all uploads that broke off and their clips, in batches."""
+        after = b""
+        while rows := self._store.execute(_LIST_BROKEN_OFF, (after, batch)).fetchall():
+            yield [(UUID(bytes=upload_id), UUID(bytes=clip_id)) for upload_id, clip_id in rows]
+            after = rows[-1][0]
+
+    def count_broken_off(self) -> int:
+        """Return how many uploads broke off."""
+        [count] = self._store.execute(_COUNT_BROKEN_OFF).fetchone()
+        return int(count)
+
+    def pick_broken_off(self, what: str, day: int) -> UUID | None:
+        """Return what broke off up to a day: a 'swept' upload, or a clip 'lost' for ever."""
+        statement = {"swept": _PICK_SWEPT, "lost": _PICK_LOST}[what]
+        row = self._store.execute(statement, (day,)).fetchone()
+        return None if row is None else UUID(bytes=row[0])
 
     def list_holds(self, clip_id: UUID) -> Sequence[tuple[float, float | None]]:
         """Return when holds of a clip began and ended."""

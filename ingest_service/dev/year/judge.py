@@ -25,6 +25,7 @@ from ingest_service.dev.year.persons import AUDITOR
 from ingest_service.domain.clip_status import STATES
 from ingest_service.domain.note import parse_verifier_key
 from ingest_service.domain.receipt import ReceiptInvalid, verify_certificate
+from ingest_service.domain.upload import clip_prefix, tail_prefix
 from ingest_service.errors import CertificateNotFound, LogForked, StoredBytesLost
 from ingest_service.ledger import clips
 from ingest_service.ledger.connection import Pool, reading
@@ -43,6 +44,10 @@ _LIST_CLIPS: Final = """
  LEFT JOIN erasures ON erasures.clip_id = clips.clip_id
      WHERE clips.clip_id = ANY ($1::uuid[])
 """
+_LIST_BROKEN_OFF: Final = """
+    SELECT upload_id, state FROM uploads WHERE upload_id = ANY ($1::uuid[])
+"""
+_COUNT_EXPIRED: Final = "SELECT count(*) FROM custody_events WHERE type = 'upload.expired'"
 _COUNT_CLIPS: Final = "SELECT count(*) FROM clips"
 _COUNT_CERTIFIED: Final = "SELECT count(*) FROM custody_events WHERE type = 'erase.executed'"
 _LIST_HALTS: Final = """
@@ -106,6 +111,7 @@ class Judge:
         try:
             await self._judge_counts(owner)
             await self._judge_clips(owner)
+            await self._judge_broken_off(owner)
             await self._judge_halts(owner)
             await self._judge_stats()
         finally:
@@ -149,10 +155,40 @@ class Judge:
         kind = _name(entry, row, is_erased=is_erased)
         self.verdict.clips[kind] += 1
         self.verdict.total_bytes[kind] += entry.size_bytes
-        if is_erased:
+        if entry.is_lost:
+            await self._judge_lost(entry, row)
+        elif is_erased:
             await self._judge_erased(entry, row)
         else:
             await self._judge_present(entry, row)
+
+    # --- what never came in whole ----------------------------------------------------------------
+
+    async def _judge_lost(self, entry: Entry, row: Any) -> None:  # noqa: ANN401 - a record
+        subject = str(entry.clip_id)
+        if row["state"] != "expired":
+            self.verdict.violate("a clip counts that never came in", f"{subject} {row['state']}")
+        if row["object_key"] is not None or row["is_held"]:
+            self.verdict.violate("a clip that never came in has bytes or a hold", subject)
+        if await self.vault.find_first_key(clip_prefix(entry.clip_id)) is not None:
+            self.verdict.violate("bytes of a clip that never came in are there", subject)
+
+    async def _judge_broken_off(self, owner: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Look at every upload that broke off, also of what came in whole later."""
+        for broken in self.book.list_broken_off(_BATCH):
+            rows = await owner.fetch(_LIST_BROKEN_OFF, [upload_id for upload_id, _ in broken])
+            states = {row["upload_id"]: row["state"] for row in rows}
+            for upload_id, clip_id in broken:
+                if states.get(upload_id) != "expired":
+                    detail = f"{upload_id} {states.get(upload_id)}"
+                    self.verdict.violate("an upload was abandoned and has not expired", detail)
+                for prefix in (tail_prefix(upload_id), f"{clip_prefix(clip_id)}{upload_id}"):
+                    if await self.vault.find_first_key(prefix) is not None:
+                        self.verdict.violate("an expired upload has left bytes", str(upload_id))
+        expired, broken_off = await owner.fetchval(_COUNT_EXPIRED), self.book.count_broken_off()
+        self.verdict.figures["uploads that expired, by the log"] = expired
+        if expired != broken_off:
+            self.verdict.violate("other uploads have expired", f"{expired} / {broken_off}")
 
     # --- what is there -----------------------------------------------------------------------
 
@@ -267,6 +303,8 @@ class Judge:
 
 
 def _name(entry: Entry, row: Any, *, is_erased: bool) -> str:  # noqa: ANN401 - a record
+    if row["state"] == "expired":
+        return "expired: its camera never came back"
     if is_erased:
         return "erased, with a certificate"
     if row["state"] == "quarantined":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ingest_service.dev.year.book import Book
+from ingest_service.dev.year.cameras import Cameras
 from ingest_service.dev.year.clock import DAY, MovedClock
 from ingest_service.dev.year.people import People
 from ingest_service.dev.year.plan import YEAR_DAYS, Fate, draw_fate
@@ -84,6 +85,7 @@ class Year:
     scenario: Scenario
     clock: MovedClock
     service: Service
+    cameras: Cameras
     people: People
     rule_makers: RuleMakers
     book: Book
@@ -117,7 +119,9 @@ class Year:
         self.clock.move_to(day, _MORNING)
         fates = self._take_fates(day)
         began = time.monotonic()
-        received = await self.service.receive_day(fates)
+        received = await self.service.receive_day([fate for fate in fates if not fate.breaks_off])
+        await self.cameras.break_off([fate for fate in fates if fate.breaks_off])
+        received += await self.cameras.come_back(day, self._draw)
         self.receiving_s += time.monotonic() - began
         for each in received:
             self.book.note_clip(each)
@@ -125,7 +129,7 @@ class Year:
         self.clock.move_to(day, _AFTERNOON)
         await self.people.do_deeds(day)
         if day >= self.scenario.plant_day:
-            await self.planter.plant_all(self.clock())
+            await self.planter.plant_all(day, self.clock())
         if day in self.scenario.mistake_days:
             await self.rule_makers.make_mistake()
             self.book.planned_halts.append((self.clock.start + day * DAY).date())
@@ -159,9 +163,13 @@ class Year:
         asked = self.scenario
         fates: list[Fate] = []
         while self._next < asked.clips:
-            fate = draw_fate(self._next, asked.clips, asked.seed, asked.year_days)
+            fate = self._draw(self._next)
             if fate.day != day:
                 break
             fates.append(fate)
             self._next += 1
         return fates
+
+    def _draw(self, number: int) -> Fate:
+        asked = self.scenario
+        return draw_fate(number, asked.clips, asked.seed, asked.year_days)

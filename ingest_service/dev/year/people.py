@@ -141,6 +141,8 @@ class People:
                 await self._hold_incident(day, clip_id)
             case "disclose":
                 pass  # with others of the day: see `do_deeds`
+            case "come_back":
+                pass  # in the morning, with what comes in: see `Cameras`
 
     async def _hold(self, clip_id: UUID, kind: HoldKind) -> None:
         opened, person = self.opened, CUSTODIANS[clip_id.int % 2]

@@ -23,6 +23,7 @@ Deed = Literal[
     "ask",
     "answer",
     "hold_incident",
+    "come_back",
 ]
 
 YEAR_DAYS: Final = 365
@@ -59,6 +60,9 @@ _ASKED_FOR: Final = 0.01
 _HELD_TOGETHER: Final = 0.01
 _TOO_LATE: Final = 0.005
 _NEVER_CLASSIFIED: Final = 0.3
+# Shares of all clips, whatever else would have become of them.
+_BROKEN_OFF: Final = 0.02
+_FOUND_AGAIN: Final = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,9 @@ class Fate:
     footage    its bytes
     state      evidential state that the shift's dispatch asserts; None: nobody says anything
     is_damaged  the camera announces another digest than its bytes have
-    deeds      (days after its receipt, what, kind of hold)
+    breaks_off  half of it is sent, then the camera is lost: the upload expires
+    deeds      (days after its receipt, what, kind of hold); of one that breaks off only when its
+               camera is found again, if ever
     """
 
     number: int
@@ -79,6 +85,7 @@ class Fate:
     category: str | None
     state: str | None
     is_damaged: bool
+    breaks_off: bool
     deeds: tuple[tuple[int, Deed, HoldKind], ...]
 
     @property
@@ -102,6 +109,10 @@ def draw_fate(number: int, clips: int, seed: int, year_days: int = YEAR_DAYS) ->
     else:
         state = None if chance.random() < _NEVER_CLASSIFIED else "non_evidential"
         deeds = _draw_passing(chance, days)
+    breaks_off = chance.random() < _BROKEN_OFF and share >= DAMAGED
+    if breaks_off:
+        is_found = chance.random() < _FOUND_AGAIN
+        deeds = [(chance.randint(9, 45), "come_back", "case")] if is_found else []
     return Fate(
         number,
         number * year_days // clips,
@@ -109,6 +120,7 @@ def draw_fate(number: int, clips: int, seed: int, year_days: int = YEAR_DAYS) ->
         category,
         state,
         share < DAMAGED,
+        breaks_off,
         tuple(deeds),
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ingest_service.dev.year.book import Book
+from ingest_service.dev.year.cameras import Cameras
 from ingest_service.dev.year.clock import MovedClock
 from ingest_service.dev.year.judge import Judge, Verdict
 from ingest_service.dev.year.life import Progress, Scenario, Year
@@ -76,8 +77,17 @@ async def run_year(
 
         planter = Planter(scenario.plants, owner_dsn, vault, book)
         people = People(opened, book, Prosecutors(opened, book), Requesters(opened, book))
+        service = Service(opened, clock)
         year = Year(
-            scenario, clock, Service(opened), people, RuleMakers(opened, book), book, planter, note
+            scenario,
+            clock,
+            service,
+            Cameras(service, book),
+            people,
+            RuleMakers(opened, book),
+            book,
+            planter,
+            note,
         )
         await year.live()
         if planter.left:
@@ -98,6 +108,8 @@ async def run_year(
                 "disclosures revoked": book.links_revoked,
                 "subject access requests answered": book.requests_answered,
                 "bulk holds, after a dry run": book.bulk_holds,
+                "uploads that broke off, half-way": book.count_broken_off(),
+                "clips whose camera came back weeks later": book.came_back,
             },
             days=end.day,
             clips=end.clips,

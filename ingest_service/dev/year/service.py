@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from ingest_service.actions.announce_clip import announce_clip
+from ingest_service.actions.announce_clip import Announced, announce_clip
+from ingest_service.actions.append_bytes import append_bytes
 from ingest_service.actions.halt_erasure import list_halts
 from ingest_service.actions.identify_principal import Authenticator
 from ingest_service.actions.publish_checkpoint import publish_checkpoints
@@ -19,7 +20,7 @@ from ingest_service.actions.register_station import register_station
 from ingest_service.actions.sequence_log import Sequencer, sequence_log
 from ingest_service.actions.store_chunk import Chunk, store_chunk
 from ingest_service.actions.take_upload import Holders
-from ingest_service.dev.year.clock import MovedClock
+from ingest_service.dev.year.clock import DAY, MovedClock
 from ingest_service.dev.year.plan import Fate
 from ingest_service.domain.admission import Door
 from ingest_service.domain.bytestream import ReplayBudget
@@ -29,10 +30,12 @@ from ingest_service.domain.token import TokenRules, import_signing_key, make_pri
 from ingest_service.domain.upload import UploadRules
 from ingest_service.jobs.compute_retention import compute_retention
 from ingest_service.jobs.enforce_retention import enforce_retention
+from ingest_service.jobs.expire_uploads import expire_uploads
 from ingest_service.jobs.fold_counts import fold_counts
 from ingest_service.jobs.settle_disclosures import settle_disclosures
+from ingest_service.jobs.sweep_leftovers import sweep_leftovers
 from ingest_service.keyring import open_keyring
-from ingest_service.ledger.connection import Pool
+from ingest_service.ledger.connection import Pool, reading
 from ingest_service.ledger.directory import Directory
 from ingest_service.ledger.erasures import Halt
 from ingest_service.ledger.stations import Station
@@ -46,8 +49,21 @@ AT_ONCE: Final = 8
 _BOROUGHS: Final = 32
 _DEVICES: Final = 22_000
 _MIB: Final = 1024 * 1024
-_RECORDED_BEFORE: Final = timedelta(hours=4)
+_RECORDED_AT: Final = timedelta(hours=3)
 _RECORDING_LASTS: Final = timedelta(minutes=12)
+
+# Uploads end by the clock of Postgres, which nobody moves. What is over by the simulation's is made
+# to be over by that one; and the five minutes after an upload's end have passed by the evening.
+_MOVE_DEADLINES: Final = """
+    UPDATE uploads
+       SET expires_at = CASE WHEN state = 'open' AND expires_at <= $1
+                             THEN now() - ($1 - expires_at) ELSE expires_at END,
+           sweep_after = CASE WHEN state <> 'open' THEN now() ELSE sweep_after END
+     WHERE (state = 'open' AND expires_at <= $1)
+        OR sweep_after > now()
+"""
+
+_NOTHING_MOVED: Final = "UPDATE 0"
 
 
 class YearFailed(Exception):
@@ -56,9 +72,13 @@ class YearFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A clip that came in; its recording by the camera's clock, which is right."""
+    """A clip that came in; its recording by the camera's clock, which is right.
+
+    day  on which it came, counted from 0
+    """
 
     clip_id: UUID
+    day: int
     fate: Fate
     device_serial: str
     started_at: datetime
@@ -125,6 +145,7 @@ class Service:
     """Brings clips in, and does at the end of a day what `ingest work` does all the time."""
 
     opened: Resources
+    clock: MovedClock
     stations: Sequence[Station] = ()
     sequencer: Sequencer = field(default_factory=Sequencer)
 
@@ -143,41 +164,25 @@ class Service:
         received: list[Received] = []
         for start in range(0, len(fates), AT_ONCE):
             some = fates[start : start + AT_ONCE]
-            received += await asyncio.gather(*[self._receive(fate) for fate in some])
+            received += await asyncio.gather(
+                *[self.receive(fate, recorded_on=fate.day, day=fate.day) for fate in some]
+            )
         return received
 
-    async def _receive(self, fate: Fate) -> Received:
-        """Announce, store, seal and read back one clip.
+    async def receive(self, fate: Fate, *, recorded_on: int, day: int) -> Received:
+        """Announce, store, seal and read back one clip, at the station where its camera is.
+
+        recorded_on  the day of the recording; a camera that was lost comes later, and elsewhere
 
         Raises:
             YearFailed: it did not become what it should.
         """
         opened = self.opened
-        station = self.stations[fate.number % len(self.stations)]
-        started_at = opened.now() - _RECORDED_BEFORE
-        sha256 = hashlib.sha256(fate.footage).digest()
-        announced_sha256 = hashlib.sha256(b"damaged").digest() if fate.is_damaged else sha256
-        device_serial = f"BWC-{fate.number % _DEVICES:05}"
-        raw: dict[str, Any] = {
-            "device_serial": device_serial,
-            "recording_id": f"rec-{fate.number}",
-            "size_bytes": len(fate.footage),
-            "sha256_device": announced_sha256.hex(),
-            "started_at": started_at.isoformat(),
-            "ended_at": (started_at + _RECORDING_LASTS).isoformat(),
-            "clock_state": "synced",
-            "clock_offset_ms": 0,
-        }
-        announced = await announce_clip(
-            Announcement.model_validate(raw),
-            raw,
-            station,
-            pool=opened.pool,
-            directory=opened.directory,
-            rules=opened.rules,
-            now=opened.now,
-        )
+        started_at = self._tell_start(recorded_on)
+        station = self.stations[(fate.number + (day != recorded_on)) % len(self.stations)]
+        announced = await self._announce(fate, station, started_at)
         clip_id = announced.clip.clip_id
+        sha256 = hashlib.sha256(fate.footage).digest()
         stored = await store_chunk(
             clip_id,
             station.station_id,
@@ -199,11 +204,67 @@ class Service:
             raise YearFailed(message)
         return Received(
             clip_id,
+            day,
             fate,
-            device_serial,
+            announced.clip.device_serial,
             started_at,
             started_at + _RECORDING_LASTS,
             opened.now(),
+        )
+
+    async def receive_half(self, fate: Fate) -> tuple[UUID, UUID]:
+        """Announce a clip and take half of it, by tus; return the clip and its upload.
+
+        Raises:
+            YearFailed: more or less than the half was counted.
+        """
+        opened = self.opened
+        station = self.stations[fate.number % len(self.stations)]
+        announced = await self._announce(fate, station, self._tell_start(fate.day))
+        half = fate.footage[: len(fate.footage) // 2]
+        upload = await append_bytes(
+            announced.upload.upload_id,
+            station.station_id,
+            0,
+            len(half),
+            _Body(half),
+            pool=opened.pool,
+            vault=opened.vault,
+            holders=opened.holders,
+            budget=opened.budget,
+            rules=opened.rules,
+            now=opened.now,
+        )
+        if (upload.state, upload.offset_bytes) != ("open", len(half)):
+            message = f"upload {upload.upload_id} is {upload.state} at {upload.offset_bytes}"
+            raise YearFailed(message)
+        return announced.clip.clip_id, upload.upload_id
+
+    def _tell_start(self, day: int) -> datetime:
+        """Return when a camera began to record what it brings on a day."""
+        return self.clock.start + day * DAY + _RECORDED_AT
+
+    async def _announce(self, fate: Fate, station: Station, started_at: datetime) -> Announced:
+        opened = self.opened
+        footage = b"damaged" if fate.is_damaged else fate.footage
+        raw: dict[str, Any] = {
+            "device_serial": f"BWC-{fate.number % _DEVICES:05}",
+            "recording_id": f"rec-{fate.number}",
+            "size_bytes": len(fate.footage),
+            "sha256_device": hashlib.sha256(footage).hexdigest(),
+            "started_at": started_at.isoformat(),
+            "ended_at": (started_at + _RECORDING_LASTS).isoformat(),
+            "clock_state": "synced",
+            "clock_offset_ms": 0,
+        }
+        return await announce_clip(
+            Announcement.model_validate(raw),
+            raw,
+            station,
+            pool=opened.pool,
+            directory=opened.directory,
+            rules=opened.rules,
+            now=opened.now,
         )
 
     async def publish(self) -> None:
@@ -226,6 +287,7 @@ class Service:
         """Do what the jobs do until there is nothing left to do now; the halt that stands then."""
         while await settle_disclosures(self.opened):
             pass
+        await self._end_abandoned()
         while True:
             await self.compute()
             if not await enforce_retention(self.opened):
@@ -235,3 +297,15 @@ class Service:
             pass
         halts = await list_halts(pool=self.opened.pool, now=self.opened.now)
         return next((halt for halt in halts if halt.released_at is None), None)
+
+    async def _end_abandoned(self) -> None:
+        """End uploads that nobody continued in time, and sweep what the others have left."""
+        async with reading(self.opened.pool) as connection:
+            moved = await connection.execute(_MOVE_DEADLINES, self.opened.now())
+        # On most days nothing has moved, and the jobs would only look at the published log twice.
+        if moved == _NOTHING_MOVED:
+            return
+        while await sweep_leftovers(self.opened):
+            pass
+        while await expire_uploads(self.opened):
+            pass
