@@ -250,6 +250,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 body_stall_timeout_s=settings.body_stall_timeout_s,
                 finish_wait_s=settings.finish_wait_s,
                 body_bytes_s_min=settings.body_bytes_s_min,
+                urgent_categories=frozenset(
+                    each.strip() for each in settings.priority_categories.split(",") if each.strip()
+                ),
             ),
             jobs=JobRules(
                 interval_s=settings.job_interval_s,

@@ -7,6 +7,8 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.announcement import URGENT_CATEGORIES
+
 PREFIX = "INGEST_"
 PURPOSE_SCOPES = frozenset({"content:read", "audit:read"})
 
@@ -158,6 +160,11 @@ class Settings(BaseSettings):
     )
     clip_bytes_max: int = Field(
         default=256 * 1024**3, ge=1, description="Longer clips are refused at the announcement."
+    )
+    priority_categories: str = Field(
+        default=",".join(URGENT_CATEGORIES),
+        description="Categories, separated by commas, whose clips may claim priority "
+        "(`Priority: u=0`). A claim for another one is flagged and counted.",
     )
     upload_expires_after_s: int = Field(
         default=7 * 24 * 3600,

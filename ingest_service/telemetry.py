@@ -121,9 +121,19 @@ PROBLEMS: Final = Counter(
 )
 SHED: Final = Counter(
     "ingest_requests_shed_total",
-    "Requests refused because too much was in work, by what they wanted; 'share': bodies of "
-    "stations that had their share of those on their way.",
+    "Requests refused because too much was in work, by what they wanted; 'urgent': announcements "
+    "that claimed priority; 'share': bodies of stations that had their share of those on their "
+    "way; 'device': bodies of cameras that had as many.",
     ["kind"],
+)
+PRIORITY_ADMITTED: Final = Counter(
+    "ingest_priority_admitted_total",
+    "Announcements let in only because they claimed priority: others were refused.",
+)
+PRIORITY_CLAIMS: Final = Counter(
+    "ingest_priority_claims_total",
+    "Claims that a clip matters more than others; 'unfounded': its category may not.",
+    ["outcome"],
 )
 CONNECTIONS_REFUSED: Final = Counter(
     "ingest_connections_refused_total",

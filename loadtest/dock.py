@@ -21,6 +21,7 @@ from loadtest.pace import Visit
 from loadtest.receipt_check import BadReceipt, ReceiptCheck
 from loadtest.reel import Reel
 from loadtest.tally import Tally
+from schemas.announcement import URGENT_CATEGORIES
 
 _OCTETS: Final = "Content-Type: application/octet-stream\r\n"
 _TUS: Final = "Tus-Resumable: 1.0.0\r\n"
@@ -29,7 +30,14 @@ _BACKOFF_FIRST_S: Final = 0.5
 _BACKOFF_MAX_S: Final = 20.0
 _POLL_GROWTH: Final = 1.7
 _TRIES_MAX: Final = 40
-_CATEGORIES: Final = ("stop_and_search", "arrest", "domestic_incident", "traffic", "training")
+_CATEGORIES: Final = (
+    "stop_and_search",
+    "arrest",
+    "domestic_incident",
+    "traffic",
+    "training",
+    "use_of_force",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +196,12 @@ class Dock:
         return self.plan.sends_at if self.plan.returns_at is None else self.plan.returns_at
 
     def _announce(self, reel: Reel) -> Generator[Step, Answer, dict[str, Any]]:
-        body = json.dumps(self._describe(reel)).encode()
-        head = self.wire.head("POST", "/v1/clips", len(body), "Content-Type: application/json\r\n")
+        described = self._describe(reel)
+        body = json.dumps(described).encode()
+        fields = "Content-Type: application/json\r\n"
+        if described["category"] in URGENT_CATEGORIES:
+            fields += "Priority: u=0\r\n"
+        head = self.wire.head("POST", "/v1/clips", len(body), fields)
         answer = yield from self._ask(Ask("announce", head, [body], len(body)), {200, 201})
         told: dict[str, Any] = answer.json()
         return told

@@ -1,7 +1,7 @@
 """What a dock says of a clip before it sends the first byte, and what it is answered."""
 
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from pydantic import (
@@ -58,6 +58,9 @@ ClipState = Literal[
 ]
 ClockState = Literal["synced", "free_running", "not_set", "implausible"]
 EvidentialState = Literal["unclassified", "non_evidential", "evidential", "policing_purpose"]
+
+# What docks claim priority for, and what the service lets claim it, where nobody says otherwise.
+URGENT_CATEGORIES: Final = ("firearms", "use_of_force")
 
 
 class Location(BaseModel):

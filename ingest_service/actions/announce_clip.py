@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from ingest_service import telemetry
 from ingest_service.domain.clip import (
     Clip,
     Judgement,
@@ -14,6 +15,7 @@ from ingest_service.domain.clip import (
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import Actor, ChainHead, Happening, chain_events
 from ingest_service.domain.ids import make_id
+from ingest_service.domain.priority import Priority, PriorityClaim, judge_claim
 from ingest_service.domain.upload import Upload, UploadRules, choose_part_bytes
 from ingest_service.errors import AnnouncementConflict, ClipTooLarge, UploadBusy
 from ingest_service.ledger import clips, uploads
@@ -44,13 +46,15 @@ async def announce_clip(
     rules: UploadRules,
     now: Clock,
     request_id: str | None = None,
+    claim: PriorityClaim | None = None,
 ) -> Announced:
     """Record a clip and the plan of its upload, or return the clip of the same identity.
 
     The same identity again is the same clip, whatever its state: from another dock the upload
     moves there (the camera did), and an abandoned upload is opened afresh.
 
-    raw  the announcement as received, kept unchanged
+    raw    the announcement as received, kept unchanged
+    claim  that it matters more than others: recorded, whatever is made of it
 
     Raises:
         ClipTooLarge: nothing was recorded.
@@ -59,19 +63,29 @@ async def announce_clip(
     """
     _check_size(announcement.size_bytes, rules)
     known = await directory.entries(pool)
+    priority = judge_claim(claim, announcement.category, rules.urgent_categories)
+    tell_claim(priority)
     for _ in range(_TRIES):
         moment = now()
-        judgement = judge_announcement(announcement, known, now=moment)
+        judgement = judge_announcement(announcement, known, now=moment, priority=priority)
         clip = make_clip(announcement, raw, station, judgement, now=moment)
         upload = plan_upload(clip, rules, now=moment)
         async with reading(pool) as connection:
-            recorded = await record_clip(connection, clip, upload, request_id)
+            recorded = await record_clip(connection, clip, upload, request_id, priority)
         if recorded is not None:
             return recorded
-        again = await _announce_again(announcement, station, pool, rules, now, request_id)
+        again = await _announce_again(announcement, station, pool, rules, now, request_id, priority)
         if again is not None:
             return again
     raise UploadBusy(clip.upload_id, "the clip keeps changing")
+
+
+def tell_claim(priority: Priority | None) -> None:
+    """Count a claim of priority, and tell it in the request's line."""
+    if priority is not None:
+        outcome = "founded" if priority.is_founded else "unfounded"
+        telemetry.PRIORITY_CLAIMS.labels(outcome).inc()
+        telemetry.add_fields(priority=outcome, priority_was_used=priority.was_used)
 
 
 async def record_clip(
@@ -79,6 +93,7 @@ async def record_clip(
     clip: Clip,
     upload: Upload,
     request_id: str | None,
+    priority: Priority | None = None,
     *,
     writes_at_once: bool = False,
 ) -> Announced | None:
@@ -88,7 +103,7 @@ async def record_clip(
     """
     events = chain_events(
         ChainHead(clip.clip_id),
-        [describe_clip(clip, request_id)],
+        [describe_clip(clip, request_id, priority)],
         now=clip.announced_at,
         device_serial=clip.device_serial,
     )
@@ -183,7 +198,9 @@ def plan_upload(
     )
 
 
-def describe_clip(clip: Clip, request_id: str | None) -> Happening:
+def describe_clip(
+    clip: Clip, request_id: str | None, priority: Priority | None = None
+) -> Happening:
     """Return the first event of a clip's chain."""
     return Happening(
         "clip.announced",
@@ -199,9 +216,15 @@ def describe_clip(clip: Clip, request_id: str | None) -> Happening:
             "clock_offset_ms": clip.clock_offset_ms,
             "flags": clip.flags,
             "duplicate_of": None if clip.duplicate_of is None else str(clip.duplicate_of),
+            **_describe_claim(priority),
         },
         request_id=request_id,
     )
+
+
+def _describe_claim(priority: Priority | None) -> dict[str, Any]:
+    # Who overtakes others answers for it; of all the others the leaf says nothing.
+    return {} if priority is None else {"priority": priority.describe()}
 
 
 async def _announce_again(
@@ -211,6 +234,7 @@ async def _announce_again(
     rules: UploadRules,
     now: Clock,
     request_id: str | None,
+    priority: Priority | None,
 ) -> Announced | None:
     """Return the clip of the same identity, moved or reopened where need be; None: try again."""
     async with reading(pool) as connection:
@@ -245,6 +269,7 @@ async def _announce_again(
             "from_station": upload.station_id,
             "offset_bytes": 0 if is_abandoned else upload.offset_bytes,
             "sha256_device": announcement.sha256_device,
+            **_describe_claim(priority),
         },
         request_id=request_id,
     )

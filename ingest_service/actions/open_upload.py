@@ -7,11 +7,18 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from ingest_service.actions.announce_clip import Announced, make_clip, plan_upload, record_clip
+from ingest_service.actions.announce_clip import (
+    Announced,
+    make_clip,
+    plan_upload,
+    record_clip,
+    tell_claim,
+)
 from ingest_service.domain.clip import FLAGS_MAX, judge_announcement
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.concatenation import PARTIAL
 from ingest_service.domain.ids import make_id
+from ingest_service.domain.priority import PriorityClaim, judge_claim
 from ingest_service.domain.tus_metadata import make_announcement, parse_metadata
 from ingest_service.domain.upload import Upload, UploadRules, choose_part_bytes
 from ingest_service.errors import ClipTooLarge, PartialUnusable, UploadBusy
@@ -36,6 +43,7 @@ async def open_upload(
     facts: Mapping[str, str] | None = None,
     is_ietf: bool = False,
     writes_at_once: bool = False,
+    claim: PriorityClaim | None = None,
 ) -> Announced:
     """Record a clip from its metadata and the plan of its upload; each call opens another one.
 
@@ -46,6 +54,7 @@ async def open_upload(
     metadata      the Upload-Metadata field as received; HEAD answers with it
     facts         what other headers say; the metadata has the last word
     writes_at_once  `store_whole` follows
+    claim         that it matters more than others: recorded, whatever is made of it
 
     Raises:
         InvalidHeader, ClipTooLarge: nothing was recorded.
@@ -66,6 +75,7 @@ async def open_upload(
                 rules,
                 moment,
                 request_id,
+                claim,
             )
         if announced is not None:
             return announced
@@ -80,8 +90,11 @@ async def open_partial(
     pool: Pool,
     rules: UploadRules,
     now: Clock,
+    claim: PriorityClaim | None = None,
 ) -> Upload:
     """Record a piece of clips to come: it has no clip, no identity and no custody of its own.
+
+    claim  that it matters more than others: nothing shows it, so it is counted as unfounded
 
     Raises:
         InvalidHeader, ClipTooLarge: nothing was recorded.
@@ -112,6 +125,7 @@ async def open_partial(
     )
     async with reading(pool) as connection:
         await uploads.insert_partial(connection, upload, moment)
+    tell_claim(judge_claim(claim, None, rules.urgent_categories))
     return upload
 
 
@@ -126,6 +140,7 @@ async def open_final(
     rules: UploadRules,
     now: Clock,
     request_id: str | None = None,
+    claim: PriorityClaim | None = None,
 ) -> Upload:
     """Record a clip that is joined from partials; none of them ends before it is.
 
@@ -161,6 +176,7 @@ async def open_final(
                 rules,
                 moment,
                 request_id,
+                claim,
             )
         if announced is not None:
             return announced.upload
@@ -209,21 +225,24 @@ async def _record(
     rules: UploadRules,
     moment: datetime,
     request_id: str | None,
+    claim: PriorityClaim | None,
 ) -> Announced | None:
     """Record clip and upload; None when the identity was taken in this very moment."""
     announcement, flags = make_announcement(
         pairs, upload_name=f"tus-{make_id(moment)}", length_bytes=plan.length_bytes or 0
     )
-    judgement = judge_announcement(announcement, known, now=moment)
+    priority = judge_claim(claim, announcement.category, rules.urgent_categories)
+    judgement = judge_announcement(announcement, known, now=moment, priority=priority)
     judgement = replace(judgement, flags=flags + judgement.flags)
     clip = make_clip(announcement, dict(pairs), station, judgement, now=moment)
     if plan.length_bytes is None:
         clip = replace(clip, size_bytes=None)
     upload = plan.apply(plan_upload(clip, rules, now=moment, tus_metadata=plan.metadata))
     recorded = await record_clip(
-        connection, clip, upload, request_id, writes_at_once=plan.writes_at_once
+        connection, clip, upload, request_id, priority, writes_at_once=plan.writes_at_once
     )
     if recorded is not None:
+        tell_claim(priority)
         return recorded
     held = await clips.find_clip_by_identity(
         connection, clip.device_serial, clip.recording_id, clip.segment_no
@@ -233,6 +252,9 @@ async def _record(
     beside = replace(
         clip, duplicate_of=held.clip_id, flags=["duplicate_identity", *clip.flags][:FLAGS_MAX]
     )
-    return await record_clip(
-        connection, beside, upload, request_id, writes_at_once=plan.writes_at_once
+    recorded = await record_clip(
+        connection, beside, upload, request_id, priority, writes_at_once=plan.writes_at_once
     )
+    if recorded is not None:
+        tell_claim(priority)
+    return recorded

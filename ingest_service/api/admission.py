@@ -1,17 +1,20 @@
 """At the door: a request that cannot be finished in time is refused before anything is done for it.
 
 No token is looked at, no body read, the ledger not asked, no line logged: a refusal must cost far
-less than the request, or refusing is one more load.
+less than the request, or refusing is one more load. The one header that is looked at, and only
+where an announcement would be refused, is the one that may get it in.
 """
 
-from typing import Final
+from typing import Any, Final
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest_service import telemetry
 from ingest_service.api.problems import problem_response
 from ingest_service.domain.admission import Door, Kind
 from ingest_service.domain.draining import Drain
+from ingest_service.domain.priority import PRIORITY, PriorityClaim, claims_priority
 from ingest_service.errors import Overloaded, ShuttingDown
 
 # What a request for a clip is to its dock, by what follows the id in the path.
@@ -20,6 +23,22 @@ _CLIP_PARTS_MIN: Final = 5
 # What costs less than its refusal (a clock that is asked late is measured badly); and what
 # operators look at when the house is full.
 _NEVER_REFUSED: Final = frozenset({"/v1/time", "/v1/ops"})
+# What brings a clip to be known: to the IETF the method of a creation is the client's choice.
+_BEGINNINGS: Final = frozenset(
+    {("POST", "/v1/clips"), ("POST", "/files"), ("PUT", "/files"), ("PATCH", "/files")}
+)
+_PRIORITY_FIELD: Final = PRIORITY.lower().encode()
+_WAS_URGENT: Final = "ingest.was_urgent"
+PRIORITY_PARAMETER: Final[dict[str, Any]] = {
+    "name": PRIORITY,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "RFC 9218. `u=0` claims that this clip matters more than others: it is let in "
+    "where ordinary announcements are refused, as far as there is room. For clips of urgent "
+    "categories alone; every claim is in the clip's chain of custody.",
+    "example": "u=0",
+}
 
 
 class Admission:
@@ -48,13 +67,18 @@ class Admission:
             await refusal(scope, receive, send)
             return
         door: Door = resources.door
+        if kind == "new" and door.is_closed_to(kind) and _may_be_urgent(scope):
+            kind = "urgent"
         retry_after_s = door.enter(kind)
         if retry_after_s is not None:
             telemetry.SHED.labels(kind).inc()
             telemetry.add_fields(route=route)
             await problem_response(Overloaded(retry_after_s))(scope, receive, send)
             return
-        visit = _Visit(door, drain, receive, send)
+        if kind == "urgent":
+            telemetry.PRIORITY_ADMITTED.inc()
+            scope[_WAS_URGENT] = True
+        visit = _Visit(door, kind, drain, receive, send)
         drain.in_flight += 1
         try:
             await self._app(scope, visit.receive, visit.send)
@@ -66,10 +90,11 @@ class Admission:
 class _Visit:
     """A request in work; not while it waits for its caller."""
 
-    __slots__ = ("_door", "_drain", "_is_in_work", "_receive", "_send")
+    __slots__ = ("_door", "_drain", "_is_in_work", "_kind", "_receive", "_send")
 
-    def __init__(self, door: Door, drain: Drain, receive: Receive, send: Send) -> None:
+    def __init__(self, door: Door, kind: Kind, drain: Drain, receive: Receive, send: Send) -> None:
         self._door = door
+        self._kind = kind
         self._drain = drain
         self._receive = receive
         self._send = send
@@ -81,7 +106,7 @@ class _Visit:
         message = await self._receive()
         if not message.get("more_body", False) and not self._is_in_work:
             self._is_in_work = True
-            self._door.resume()
+            self._door.resume(self._kind)
         return message
 
     async def send(self, message: Message) -> None:
@@ -99,7 +124,20 @@ class _Visit:
     def _wait(self) -> None:
         if self._is_in_work:
             self._is_in_work = False
-            self._door.leave()
+            self._door.leave(self._kind)
+
+
+def _may_be_urgent(scope: Scope) -> bool:
+    if (scope["method"], scope["path"]) not in _BEGINNINGS:
+        return False
+    lines = [value for name, value in scope["headers"] if name == _PRIORITY_FIELD]
+    return bool(lines) and claims_priority(b", ".join(lines).decode("latin-1"))
+
+
+def find_claim(request: Request) -> PriorityClaim | None:
+    """Return the claim that a clip matters more than others; None: the dock makes none."""
+    was_used = _WAS_URGENT in request.scope
+    return PriorityClaim(was_used) if was_used or _may_be_urgent(request.scope) else None
 
 
 def classify(path: str, method: str) -> tuple[Kind, str] | None:

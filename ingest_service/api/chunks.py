@@ -12,6 +12,7 @@ from ingest_service.actions.issue_receipt import issue_receipt
 from ingest_service.actions.report_manifest import report_manifest
 from ingest_service.actions.seal_upload import list_missing, seal_upload
 from ingest_service.actions.store_chunk import Chunk, store_chunk
+from ingest_service.api.admission import PRIORITY_PARAMETER, find_claim
 from ingest_service.api.body import receiving
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.headers import parse_integer, prefers_text
@@ -67,6 +68,7 @@ async def get_time(
             errors.UploadBusy,
         ),
     },
+    openapi_extra={"parameters": [PRIORITY_PARAMETER]},
 )
 async def post_clip(
     announcement: Announcement,
@@ -88,6 +90,7 @@ async def post_clip(
         rules=opened.rules,
         now=opened.now,
         request_id=telemetry.request_id(),
+        claim=find_claim(request),
     )
     telemetry.add_fields(
         clip_id=str(announced.clip.clip_id), upload_id=str(announced.upload.upload_id)

@@ -12,6 +12,7 @@ from fastapi import Request, Response
 from ingest_service import errors, telemetry
 from ingest_service.actions.open_upload import open_upload
 from ingest_service.actions.take_upload import settle_upload
+from ingest_service.api.admission import find_claim
 from ingest_service.api.body import refuse_crowd
 from ingest_service.api.problems import Variant, problem_response
 from ingest_service.api.receiving import (
@@ -111,6 +112,7 @@ async def create(request: Request, opened: Resources, principal: Principal) -> R
             request_id=telemetry.request_id(),
             facts=_read_facts(request),
             is_ietf=True,
+            claim=find_claim(request),
         )
         upload = announced.upload
         telemetry.UPLOADS_OPENED.labels("ietf").inc()

@@ -16,6 +16,7 @@ from ingest_service.actions.join_partials import join_within
 from ingest_service.actions.open_upload import open_final, open_partial, open_upload
 from ingest_service.actions.take_upload import settle_upload
 from ingest_service.api import ietf
+from ingest_service.api.admission import PRIORITY_PARAMETER, find_claim
 from ingest_service.api.body import refuse_crowd
 from ingest_service.api.deps import Granted, Opened
 from ingest_service.api.headers import parse_integer
@@ -113,6 +114,7 @@ async def options(opened: Opened) -> Response:
     responses=documented(
         *_COMMON, *_BODY, errors.PartialUnusable, UploadNotFound, UploadGone, UploadBusy
     ),
+    openapi_extra={"parameters": [PRIORITY_PARAMETER]},
 )
 async def post_upload(request: Request, opened: Opened, principal: Station) -> Response:
     """Open an upload (creation); a body of the append type is stored at once."""
@@ -154,6 +156,7 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
             now=opened.now,
             request_id=telemetry.request_id(),
             writes_at_once=is_whole,
+            claim=find_claim(request),
         )
         upload = announced.upload
     else:
@@ -164,6 +167,7 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
             pool=opened.pool,
             rules=opened.rules,
             now=opened.now,
+            claim=find_claim(request),
         )
     _note_opened(upload)
     if length_bytes == 0:
@@ -186,6 +190,7 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
     summary="Open an upload (IETF, by PUT)",
     status_code=201,
     responses=documented(*_COMMON, *_BODY, UploadBusy),
+    openapi_extra={"parameters": [PRIORITY_PARAMETER]},
 )
 async def put_upload(request: Request, opened: Opened, principal: Station) -> Response:
     """Open an upload as POST does: to the IETF the method is the client's choice."""
@@ -197,6 +202,7 @@ async def put_upload(request: Request, opened: Opened, principal: Station) -> Re
     summary="Open an upload (IETF, by PATCH)",
     status_code=201,
     responses=documented(*_COMMON, *_BODY, UploadBusy),
+    openapi_extra={"parameters": [PRIORITY_PARAMETER]},
 )
 async def patch_target(request: Request, opened: Opened, principal: Station) -> Response:
     """Open an upload as POST does: to the IETF the method is the client's choice."""
@@ -232,6 +238,7 @@ async def _post_final(
         rules=opened.rules,
         now=opened.now,
         request_id=telemetry.request_id(),
+        claim=find_claim(request),
     )
     _note_opened(upload)
     upload = await join_within(

@@ -29,7 +29,7 @@ _PREFLIGHT: Final = [
             b" Content-Type, Content-Disposition, Upload-Length, Upload-Offset, Tus-Resumable,"
             b" Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum,"
             b" Upload-Incomplete, Upload-Complete, Upload-Draft-Interop-Version, Content-Digest,"
-            b" Repr-Digest, Want-Repr-Digest"
+            b" Repr-Digest, Want-Repr-Digest, Priority"
         ),
     ),
     (b"access-control-max-age", b"86400"),

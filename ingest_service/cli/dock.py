@@ -22,7 +22,7 @@ from ingest_service.dock.target import Target, make_target, read_dev_target
 from ingest_service.dock.upload import Dock, Outcome, Policy
 from ingest_service.dock.watch import FolderWatch, find_recordings
 from ingest_service.domain.cosignature import make_policy
-from schemas.announcement import Announcement
+from schemas.announcement import URGENT_CATEGORIES, Announcement
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -118,6 +118,15 @@ DeviceOption = Annotated[
 ]
 OfficerOption = Annotated[str | None, typer.Option("--officer", help="Officer, as recorded.")]
 CategoryOption = Annotated[str | None, typer.Option(help="Category code.")]
+UrgentOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--urgent",
+        metavar="CATEGORY",
+        help="Announce recordings of this category as urgent; repeatable. By default "
+        f"{' and '.join(URGENT_CATEGORIES)}: what the service takes for urgent, too.",
+    ),
+]
 
 
 @dock_app.command()
@@ -149,6 +158,7 @@ def upload(
     sequence: Annotated[int | None, typer.Option(help="The camera's running number.")] = None,
     officer: OfficerOption = None,
     category: CategoryOption = None,
+    urgent: UrgentOption = None,
     incident: Annotated[str | None, typer.Option(help="Incident it belongs to.")] = None,
     crime_ref: Annotated[str | None, typer.Option(help="Crime reference.")] = None,
     title: Annotated[str | None, typer.Option(help="Title, at most 200 characters.")] = None,
@@ -210,6 +220,7 @@ def upload(
         state_dir=state_dir,
         witness_keys=witness_key or [],
         quorum=quorum,
+        urgent=urgent,
     )
     results: list[tuple[Path, Outcome | DockFailure]] = []
 
@@ -256,6 +267,7 @@ def watch(
     device: DeviceOption = None,
     officer: OfficerOption = None,
     category: CategoryOption = None,
+    urgent: UrgentOption = None,
     settle: Annotated[
         float, typer.Option(min=0, help="Seconds that a file must stand still to be whole.")
     ] = 3.0,
@@ -291,6 +303,7 @@ def watch(
         state_dir=state_dir,
         witness_keys=witness_key or [],
         quorum=quorum,
+        urgent=urgent,
     )
 
     def make_report(display: BarDisplay | LineDisplay) -> Callable[..., None]:
@@ -459,6 +472,7 @@ def _make_policy(
     state_dir: Path | None,
     witness_keys: list[str],
     quorum: int | None,
+    urgent: list[str] | None,
 ) -> Policy:
     try:
         keys = [_read_key(each) for each in witness_keys]
@@ -476,6 +490,7 @@ def _make_policy(
         give_up_after_s=give_up_after_s or None,
         state_dir=state_dir,
         witnesses=witnesses,
+        urgent_categories=frozenset(urgent or URGENT_CATEGORIES),
     )
 
 

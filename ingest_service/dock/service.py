@@ -104,9 +104,15 @@ class Service:
         """Ask for the server's clock."""
         return self._parse(ServerTime, await self._exchange("GET", "/v1/time"))
 
-    async def announce(self, announcement: dict[str, Any]) -> tuple[AnnouncedClip, bool]:
-        """Announce a clip, any number of times; tell also whether the service did not know it."""
-        response = await self._exchange("POST", "/v1/clips", json=announcement)
+    async def announce(
+        self, announcement: dict[str, Any], *, is_urgent: bool = False
+    ) -> tuple[AnnouncedClip, bool]:
+        """Announce a clip, any number of times; tell also whether the service did not know it.
+
+        is_urgent  it matters more than others: claims priority (RFC 9218)
+        """
+        headers = {"Priority": "u=0"} if is_urgent else None
+        response = await self._exchange("POST", "/v1/clips", json=announcement, headers=headers)
         return self._parse(AnnouncedClip, response), response.status_code == HTTPStatus.CREATED
 
     async def send_chunk(

@@ -32,7 +32,7 @@ from ingest_service.dock.sidecar import (
     write_sidecar,
 )
 from ingest_service.domain.cosignature import NO_WITNESSES, WitnessPolicy
-from schemas.announcement import AnnouncedClip
+from schemas.announcement import URGENT_CATEGORIES, AnnouncedClip
 from schemas.receipt import Receipt, SecuredFacts
 
 # Refusals that are mended by asking for the state and going on from there.
@@ -64,6 +64,7 @@ class Policy:
     parallel_chunks   connections per clip; 1 sends in order, which the service hashes once
     give_up_after_s   without progress; None = never
     state_dir         where sidecars and receipts go; None = beside the recording
+    urgent_categories of recordings that are announced as urgent
     """
 
     verifier_key: str
@@ -73,6 +74,7 @@ class Policy:
     give_up_after_s: float | None = 3600
     state_dir: Path | None = None
     witnesses: WitnessPolicy = NO_WITNESSES
+    urgent_categories: frozenset[str] = frozenset(URGENT_CATEGORIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,11 @@ class ClipUpload:
             }
             # Kept before it is sent: the same announcement, however often it is sent.
             self._remember(announcement=self._sidecar.announcement | measured)
-        plan, self._is_new = await self._service.announce(self._sidecar.announcement)
+        announcement = self._sidecar.announcement
+        plan, self._is_new = await self._service.announce(
+            announcement,
+            is_urgent=announcement.get("category") in self._policy.urgent_categories,
+        )
         self._require_plan(plan)
         if self._last_state == "":
             self._patience.progressed()

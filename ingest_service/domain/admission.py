@@ -11,11 +11,15 @@ from typing import Final, Literal
 
 # `bytes` goes on with what was accepted (chunk, seal, offset), `ask` wants to know what became of
 # it (receipt), `new` begins something (announcement) or serves nobody who holds evidence (queries).
-Kind = Literal["bytes", "ask", "new"]
+# `urgent` begins something that is said to matter more than the rest.
+Kind = Literal["bytes", "ask", "urgent", "new"]
 
 # How full the house may be for each. What was begun is ended before anything is begun: whoever is
 # let in with an announcement will want room for the chunk and the seal as well.
-FULLNESS_MAX: Final[Mapping[Kind, float]] = {"bytes": 1.0, "ask": 0.8, "new": 0.4}
+FULLNESS_MAX: Final[Mapping[Kind, float]] = {"bytes": 1.0, "ask": 0.8, "urgent": 0.6, "new": 0.4}
+# Of all places, how many those may have who were let in only because they said that it is urgent.
+# At the door that is anybody's word: where all say it, it is worth no more than this.
+URGENT_SHARE: Final = 0.1
 
 RETRY_AFTER_MIN_S: Final = 1.0
 # Nobody knows what will be in a minute: who is told more leaves room empty when the service is
@@ -206,25 +210,34 @@ class Door:
         self._appointments: dict[Kind, Appointments] = {
             kind: Appointments(monotonic=monotonic, chance=chance) for kind in FULLNESS_MAX
         }
+        self._urgent_max = max(1, int(in_work_max * URGENT_SHARE))
         self.in_work = 0
+        self.urgent_in_work = 0
+
+    def is_closed_to(self, kind: Kind) -> bool:
+        """Tell whether a request of this kind would be refused now."""
+        if kind == "urgent" and self.urgent_in_work >= self._urgent_max:
+            return True
+        fullness_max = FULLNESS_MAX[kind]
+        return self.in_work >= fullness_max * self.in_work_max or self._pressure() >= fullness_max
 
     def enter(self, kind: Kind) -> int | None:
         """Take a request in work, or return after how many seconds its caller is to come back.
 
         None: it is in work until `leave`.
         """
-        appointments = self._appointments[kind]
-        fullness_max = FULLNESS_MAX[kind]
-        if self.in_work >= fullness_max * self.in_work_max or self._pressure() >= fullness_max:
-            return appointments.refuse()
-        appointments.admit()
-        self.in_work += 1
+        if self.is_closed_to(kind):
+            return self._appointments[kind].refuse()
+        self._appointments[kind].admit()
+        self.resume(kind)
         return None
 
-    def leave(self) -> None:
+    def leave(self, kind: Kind) -> None:
         """Note that a request is done, or that it waits for its caller from now on."""
         self.in_work -= 1
+        self.urgent_in_work -= kind == "urgent"
 
-    def resume(self) -> None:
+    def resume(self, kind: Kind) -> None:
         """Note that a request goes on that had waited for its caller; it is never refused."""
         self.in_work += 1
+        self.urgent_in_work += kind == "urgent"

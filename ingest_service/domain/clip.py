@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from ingest_service.domain.custody import ChainHead
+from ingest_service.domain.priority import Priority
 from schemas.announcement import Announcement, ClipState, ClockState, EvidentialState
 
 # No body-worn camera of this force records before this day: an earlier clock was never set.
@@ -84,11 +85,16 @@ class Judgement:
 
 
 def judge_announcement(
-    announcement: Announcement, known: AbstractSet[tuple[str, str]], *, now: datetime
+    announcement: Announcement,
+    known: AbstractSet[tuple[str, str]],
+    *,
+    now: datetime,
+    priority: Priority | None = None,
 ) -> Judgement:
     """Flag what is odd.
 
-    known  pairs (kind, id) of device, officer and category that the directory has
+    known     pairs (kind, id) of device, officer and category that the directory has
+    priority  what was made of the dock's claim that this clip matters more than others
     """
     flags: list[str] = []
     for kind, name in (
@@ -111,6 +117,8 @@ def judge_announcement(
         flags.append("ends_before_it_starts")
     if announcement.sha256_device is None:
         flags.append("device_digest_missing")
+    if priority is not None and not priority.is_founded:
+        flags.append("priority_unfounded")
     flags.extend(f"unknown_member:{name[:80]}" for name in sorted(announcement.model_extra or ()))
     return Judgement(flags[:FLAGS_MAX], clock_state, corrected)
 

@@ -94,7 +94,10 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class UploadRules:
-    """The knobs of the upload engine; `settings.py` says what each is for."""
+    """The knobs of the upload engine; `settings.py` says what each is for.
+
+    urgent_categories  of clips that may claim priority
+    """
 
     part_bytes: int
     clip_bytes_max: int
@@ -103,6 +106,7 @@ class UploadRules:
     body_stall_timeout_s: float
     finish_wait_s: float
     body_bytes_s_min: int = 0
+    urgent_categories: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,7 @@ class FakeService:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.announcements: list[dict] = []
+        self.priorities: list[str | None] = []
         self.manifests: list[tuple[str, dict]] = []
         self.clock_ahead_s = 0.0
         self.is_time_public = True
@@ -268,6 +269,7 @@ class FakeService:
             body = await request.json()
             announcement = Announcement.model_validate(body)
             self.announcements.append(body)
+            self.priorities.append(request.headers.get("priority"))
             identity = (
                 announcement.device_serial,
                 announcement.recording_id,

@@ -68,6 +68,24 @@ async def test_the_receipt_is_kept_as_it_came(fake, recording, bring_in):
     assert document["later"] == "kept although this client knows nothing of it"
 
 
+@pytest.mark.parametrize(
+    ("category", "policy", "priority"),
+    [
+        ("firearms", {}, "u=0"),
+        ("traffic", {}, None),
+        (None, {}, None),
+        ("traffic", {"urgent_categories": frozenset({"traffic"})}, "u=0"),
+    ],
+)
+async def test_a_recording_of_an_urgent_category_is_announced_as_urgent(
+    fake, recording, bring_in, category, policy, priority
+):
+    options = {} if category is None else {"category": category}
+    await bring_in(recording, options=options, **policy)
+
+    assert fake.priorities == [priority]
+
+
 async def test_the_announcement_carries_hash_and_clock(fake, recording, bring_in):
     fake.clock_ahead_s = 3_600
 

@@ -14,7 +14,7 @@ from ingest_service.domain.admission import (
     Door,
 )
 
-KINDS = ("bytes", "ask", "new")
+KINDS = ("bytes", "ask", "urgent", "new")
 
 
 class Time:
@@ -71,12 +71,15 @@ def test_who_leaves_makes_room(time):
     door = make_door(time)
     fill(door, 8)
 
-    door.leave()
+    door.leave("bytes")
     assert door.enter("bytes") is None
 
 
-@pytest.mark.parametrize(("in_work", "admitted"), [(3, KINDS), (4, KINDS[:2]), (7, KINDS[:1])])
+@pytest.mark.parametrize(
+    ("in_work", "admitted"), [(3, KINDS), (4, KINDS[:3]), (5, KINDS[:2]), (7, KINDS[:1])]
+)
 def test_announcements_are_shed_before_receipts_and_receipts_before_chunks(time, in_work, admitted):
+    """Urgent ones last of the announcements: what was begun is ended first all the same."""
     answers = {}
     for kind in KINDS:
         door = make_door(time)
@@ -101,11 +104,62 @@ def test_a_long_queue_for_the_ledger_closes_the_door(time, kind):
 def test_who_had_waited_for_the_dock_goes_on_in_a_full_house(time):
     door = make_door(time)
     fill(door, 1)
-    door.leave()
+    door.leave("bytes")
     fill(door, 8)
 
-    door.resume()
+    door.resume("bytes")
     assert door.in_work == 9
+
+
+def rush(door, count):
+    """So many say that it is urgent; return how many are let in."""
+    return sum(door.enter("urgent") is None for _ in range(count))
+
+
+def test_when_everybody_says_urgent_no_more_than_a_tenth_of_the_places_is_theirs(time):
+    door = make_door(time, in_work_max=100)
+    fill(door, 40)
+
+    assert rush(door, 60) == 10
+    assert door.enter("bytes") is None
+
+
+def test_where_there_are_few_places_one_is_for_what_is_urgent(time):
+    door = make_door(time)
+    fill(door, 4)
+
+    assert rush(door, 3) == 1
+
+
+def test_an_urgent_one_that_is_done_makes_room_for_the_next(time):
+    door = make_door(time)
+    fill(door, 4)
+    rush(door, 1)
+
+    door.leave("urgent")
+    assert rush(door, 1) == 1
+    assert (door.in_work, door.urgent_in_work) == (5, 1)
+
+
+def test_an_urgent_one_that_waits_for_its_dock_takes_no_place(time):
+    door = make_door(time)
+    fill(door, 4)
+    rush(door, 1)
+
+    door.leave("urgent")
+    waiting = door.urgent_in_work
+    door.resume("urgent")
+    assert (waiting, door.urgent_in_work) == (0, 1)
+
+
+def test_those_who_say_urgent_wait_in_a_line_of_their_own(time):
+    door = make_door(time, in_work_max=100)
+    fill(door, 40)
+    ordinary = [door.enter("new") for _ in range(2000)]
+    rush(door, 10)
+
+    assert ordinary[-1] > 10
+    assert door.enter("urgent") == 1
 
 
 # --- when ----------------------------------------------------------------------------------

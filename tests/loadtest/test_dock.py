@@ -153,6 +153,20 @@ def test_cut_patch_goes_on_at_the_offset():
     assert b"".join(steps[-1].body) == b"".join(Reel("dock", 1, 1000).blocks(400, 1000))
 
 
+def test_clips_of_urgent_categories_and_no_others_are_announced_as_urgent():
+    said = {}
+    for seed in range(40):
+        dock = make_dock()
+        dock.seeded = random.Random(seed)
+        steps = play(dock, start(), until="chunk")
+        announced = next(step for step in steps if getattr(step, "name", "") == "announce")
+        category = json.loads(announced.body[0])["category"]
+        said[category] = b"\r\nPriority: u=0\r\n" in announced.head
+
+    assert {category for category, is_urgent in said.items() if is_urgent} == {"use_of_force"}
+    assert len(said) > 1
+
+
 def test_repeated_announcement_must_be_the_same_clip():
     dock = make_dock(is_repeated=True)
     script = start(chunk=[stored()], seal=[answer(200)])
