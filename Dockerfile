@@ -1,10 +1,13 @@
 # One image, three commands: serve (the default), work, migrate.
 FROM python:3.13-slim AS build
+# "tracing" brings what sends traces, too (docs/tracing.md).
+ARG LOCK=service
 COPY requirements/service.txt /tmp/service.txt
+COPY requirements/tracing.txt /tmp/tracing.txt
 # Only what the lock names, in the bytes that it names.
 RUN python -m venv /opt/ingest \
     && /opt/ingest/bin/pip install --no-cache-dir --disable-pip-version-check \
-        --require-hashes --requirement /tmp/service.txt
+        --require-hashes --requirement "/tmp/${LOCK}.txt"
 
 FROM python:3.13-slim
 # A number, so that a cluster can see that it is not root.

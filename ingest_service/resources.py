@@ -4,7 +4,12 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -39,13 +44,16 @@ from ingest_service.keyring import open_keyring
 from ingest_service.ledger.connection import Pool, close_pool, open_pool
 from ingest_service.ledger.directory import Directory
 from ingest_service.ledger.interrupts import listening
+from ingest_service.ledger.traced import TracedPool
 from ingest_service.notary.timestamps import TimeAuthority, make_time_authority
 from ingest_service.notary.witnesses import Witnesses, make_witnesses
 from ingest_service.prober.probe import ProbeLimits
 from ingest_service.settings import Settings
 from ingest_service.signer import Signer, open_local_signer
+from ingest_service.tracing import spans
 from ingest_service.vault import Vault
 from ingest_service.vault.s3 import open_s3_vault
+from ingest_service.vault.traced import TracedVault
 
 _TOOL_CONNECTIONS_MAX: Final = 32
 # One listens, and one may hold the lead of the log.
@@ -175,6 +183,9 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         settings.tsa_url, settings.tsa_ca_file, settings.tsa_interval_s
     )
     async with AsyncExitStack() as stack:
+        # First, for what is opened before is not traced; and closed last.
+        if settings.tracing_endpoint is not None:
+            stack.enter_context(_trace(settings.tracing_endpoint, settings.tracing_sample_ratio))
         pool = await open_pool(
             settings.ledger_dsn.get_secret_value(),
             connections_max=settings.ledger_connections_max,
@@ -182,6 +193,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             wait_max_s=settings.ledger_wait_max_s,
             keeps_sessions=settings.ledger_direct_dsn is None,
             breaker=_make_breaker("ledger", settings),
+            pool_class=Pool if spans.tracer is None else TracedPool,
         )
         stack.push_async_callback(close_pool, pool)
         direct: Pool | None = None
@@ -192,7 +204,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 statement_timeout_s=settings.ledger_statement_timeout_s,
             )
             stack.push_async_callback(close_pool, direct)
-        vault = await stack.enter_async_context(
+        vault: Vault = await stack.enter_async_context(
             open_s3_vault(
                 endpoint=settings.vault_endpoint,
                 region=settings.vault_region,
@@ -206,6 +218,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 breaker=_make_breaker("vault", settings),
             )
         )
+        if spans.tracer is not None:
+            vault = TracedVault(vault)
         await vault.find_abilities()
         keyring = open_keyring(settings.jwks)
         holders = Holders(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
@@ -293,6 +307,13 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             traffic=traffic,
             bodies=bodies,
         )
+
+
+def _trace(endpoint: str, sample_ratio: float) -> AbstractContextManager[None]:
+    # Of an extra: whoever does not ask for traces need not have it, nor load it.
+    from ingest_service.tracing.exporting import make_exporter, tracing  # noqa: PLC0415
+
+    return tracing(make_exporter(endpoint), sample_ratio=sample_ratio)
 
 
 def _make_breaker(dependency: str, settings: Settings) -> Breaker:

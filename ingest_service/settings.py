@@ -1,8 +1,10 @@
 """Every knob of the service: one frozen object, built once where the process starts."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -266,6 +268,21 @@ class Settings(BaseSettings):
         default="info", description="Lines below this level are dropped."
     )
 
+    # --- traces ----------------------------------------------------------------------
+    tracing_endpoint: str | None = Field(
+        default=None,
+        description="URL of a collector that takes traces as OTLP over HTTP, such as "
+        "`http://127.0.0.1:4318/v1/traces`; needs the extra `tracing` (docs/tracing.md). Unset: "
+        "nothing is traced.",
+    )
+    tracing_sample_ratio: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of requests and of jobs' rounds that are traced; of a request that "
+        "comes with a `traceparent` its caller has decided it.",
+    )
+
     # --- retention -------------------------------------------------------------------
     retention_floor_days: float = Field(
         default=31,
@@ -425,11 +442,37 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _traces_can_be_sent(self) -> Self:
+        if self.tracing_endpoint is None:
+            return self
+        url = urlsplit(self.tracing_endpoint)
+        if url.scheme not in {"http", "https"} or not url.hostname or "@" in url.netloc:
+            message = (
+                "INGEST_TRACING_ENDPOINT is a URL such as http://127.0.0.1:4318/v1/traces, "
+                "without a user; what the collector asks for goes into OTEL_EXPORTER_OTLP_HEADERS"
+            )
+            raise ValueError(message)
+        if not _has_tracing():
+            message = (
+                "INGEST_TRACING_ENDPOINT needs the extra `tracing`, which is not installed: "
+                "requirements/tracing.txt has it"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
     def _base_url_is_an_origin(self) -> Self:
         if not self.base_url.startswith(("http://", "https://")) or self.base_url.endswith("/"):
             message = "INGEST_BASE_URL is scheme://host[:port][/prefix] without a trailing slash"
             raise ValueError(message)
         return self
+
+
+def _has_tracing() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def load_settings() -> Settings:

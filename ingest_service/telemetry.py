@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -452,6 +452,11 @@ JOB_RUNS: Final = Counter("ingest_job_runs_total", "Passes of the jobs.", ["job"
 JOB_SECONDS: Final = Histogram(
     "ingest_job_seconds", "One pass of a job.", ["job"], buckets=(0.01, 0.1, 1, 10, 60, 600)
 )
+SPANS: Final = Counter(
+    "ingest_spans_total",
+    "Spans of traces, where these are on; 'lost': the collector did not take them in time.",
+    ["outcome"],
+)
 
 
 # Counted from 0: what appears with its first count has grown by nothing, and no alert sees it.
@@ -525,6 +530,10 @@ REQUEST_FIELDS: Final[ContextVar[dict[str, object] | None]] = ContextVar(
 )
 
 
+# Trace and span that a line belongs to; None while nothing is traced.
+find_trace: Callable[[], Mapping[str, str]] | None = None
+
+
 def add_fields(**fields: object) -> None:
     """Add facts (upload_id, clip_id, bytes, ...) to the line of the request being served.
 
@@ -552,7 +561,7 @@ def configure_logging(
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_request_id,
+        _add_ids,
     ]
     # Tracebacks come without local variables: those hold tokens and footage.
     bare_traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -585,7 +594,7 @@ def configure_logging(
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
 
 
-def _add_request_id(
+def _add_ids(
     _logger: Any,  # noqa: ANN401 - structlog's own signature
     _method: str,
     event: MutableMapping[str, Any],
@@ -593,4 +602,6 @@ def _add_request_id(
     fields = REQUEST_FIELDS.get()
     if fields is not None and "request_id" not in event:
         event["request_id"] = fields["request_id"]
+    if find_trace is not None:
+        event.update(find_trace())
     return event

@@ -9,9 +9,12 @@ compile() {
         --no-header --no-annotate --no-emit-index-url --no-emit-find-links "$@"
 }
 
-compile "$@" --extra embedded --extra develop --extra load --output-file requirements/develop.txt pyproject.toml
+compile "$@" --extra embedded --extra develop --extra load --extra tracing \
+    --output-file requirements/develop.txt pyproject.toml
 # The same versions as the tests run with.
 compile --constraint requirements/develop.txt --output-file requirements/service.txt pyproject.toml
+compile --constraint requirements/develop.txt --extra tracing \
+    --output-file requirements/tracing.txt pyproject.toml
 echo uv | compile --constraint requirements/develop.txt --output-file requirements/uv.txt -
 compile --output-file requirements/tools.txt requirements/tools.in
 # Its dependencies are for a use that is not ours.

@@ -35,6 +35,7 @@ from ingest_service.errors import ObjectLocked
 from ingest_service.ledger import erasures, holds, log, retention
 from ingest_service.ledger.connection import Pool, reading, writing
 from ingest_service.ledger.lifecycle import Advance, advance_clips, list_living, lock_clips
+from ingest_service.tracing import spans
 from ingest_service.vault import Vault
 
 BATCH_CLIPS: Final = 200
@@ -157,21 +158,22 @@ async def _execute(
         if attempt is None:
             return None
         [clip] = await list_living(connection, [clip_id])
-    try:
-        # The evidence first: as long as it is there, the intent can be taken back.
-        await vault.delete(clip.object_key or "", clip.object_version)
-    except ObjectLocked as refused:
-        is_taken_back = await _record_refusal(
-            clip, attempt, refused.reason, pool=pool, rules=rules, now=now
-        )
-        return "blocked" if is_taken_back else None
-    await vault.sweep(clip_prefix(clip_id), keep_key=None)
-    if await vault.get_facts(clip.object_key or "", clip.object_version) is not None:
-        # The store has acknowledged what it did not do; it is told again.
-        _LOG.error("erased_bytes_are_there", clip_id=str(clip_id), object_key=clip.object_key)
-        return None
-    # A crash here, or an answer that was lost, deletes what is not there once more.
-    return await _record_erasure(clip_id, pool=pool, now=now)
+    with spans.step("erase_clip", clip_id=str(clip_id)):
+        try:
+            # The evidence first: as long as it is there, the intent can be taken back.
+            await vault.delete(clip.object_key or "", clip.object_version)
+        except ObjectLocked as refused:
+            is_taken_back = await _record_refusal(
+                clip, attempt, refused.reason, pool=pool, rules=rules, now=now
+            )
+            return "blocked" if is_taken_back else None
+        await vault.sweep(clip_prefix(clip_id), keep_key=None)
+        if await vault.get_facts(clip.object_key or "", clip.object_version) is not None:
+            # The store has acknowledged what it did not do; it is told again.
+            _LOG.error("erased_bytes_are_there", clip_id=str(clip_id), object_key=clip.object_key)
+            return None
+        # A crash here, or an answer that was lost, deletes what is not there once more.
+        return await _record_erasure(clip_id, pool=pool, now=now)
 
 
 async def _record_refusal(

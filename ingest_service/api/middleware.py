@@ -16,6 +16,7 @@ from ingest_service import telemetry
 from ingest_service.api.problems import internal_error_response
 from ingest_service.domain.clock import utc_now
 from ingest_service.domain.ids import make_id
+from ingest_service.tracing import spans
 
 REQUEST_ID: Final = b"x-request-id"
 # nginx's number for a caller that hung up before the answer; it never goes over the wire.
@@ -55,6 +56,8 @@ _LONG: Final = {
 }
 # Probes and open pages ask every few seconds; their lines would bury the others.
 _QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v1/ops"})
+# Asked every few seconds by machines, and of no upload.
+_UNTRACED_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
 # Thousands a second when it matters: they are counted, and one line tells of many.
 _SHED_OUTCOMES: Final = frozenset({"overloaded", "ledger-busy"})
 _SHED_LINE_EVERY_S: Final = 10.0
@@ -121,11 +124,19 @@ class ObserveRequests:
             await send(message)
 
         token = telemetry.REQUEST_FIELDS.set(fields)
+        span = (
+            spans.tracer.begin_request(scope["method"], scope["headers"])
+            if spans.tracer is not None and scope["path"] not in _UNTRACED_PATHS
+            else None
+        )
         try:
             await self._serve(scope, receive, send_observed, answer)
         finally:
             self._record(scope, fields, answer, perf_counter() - started)
             telemetry.REQUEST_FIELDS.reset(token)
+            if span is not None:
+                _describe(span, scope, fields, answer.status or CALLER_GONE)
+                span.leave()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, answer: _Answer) -> None:
         try:
@@ -137,6 +148,7 @@ class ObserveRequests:
             telemetry.add_fields(outcome="cancelled")
             raise
         except Exception as error:
+            spans.describe(exception__type=type(error).__name__)
             if answer.status:
                 # The answer has begun, so it cannot turn into a problem: cut the connection,
                 # or the caller would take half an answer for a whole one.
@@ -148,8 +160,7 @@ class ObserveRequests:
     def _record(
         self, scope: Scope, fields: dict[str, object], answer: _Answer, seconds: float
     ) -> None:
-        route = fields.get("route") or getattr(scope.get("route"), "path", None) or _UNMATCHED
-        meters = self._find_meters(str(route), scope["method"])
+        meters = self._find_meters(_find_route(scope, fields) or _UNMATCHED, scope["method"])
         # Without an answer the process is going away, or the caller is.
         status = answer.status or CALLER_GONE
         meters.count(status, seconds)
@@ -207,6 +218,37 @@ def name_surface(method: str, route: str) -> str:
     if (method, route) in _NATIVE:
         return "native"
     return _LONG.get(route) or _SURFACES.get(route.lstrip("/").split("/", 1)[0], "ops")
+
+
+def _find_route(scope: Scope, fields: dict[str, object]) -> str | None:
+    """Return the template of the route that was taken."""
+    route = fields.get("route") or getattr(scope.get("route"), "path", None)
+    return None if route is None else str(route)
+
+
+def _describe(span: spans.Request, scope: Scope, fields: dict[str, object], status: int) -> None:
+    """Tell of a request what its line in the log tells, less what a caller wrote.
+
+    Not its path: what stands there may be a link's token.
+    """
+    route = _find_route(scope, fields)
+    method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+    shown = "HTTP" if method == "_OTHER" else method
+    span.rename(shown if route is None else f"{shown} {route}")
+    outcome, received = fields.get("outcome"), fields.get("bytes")
+    ids = {**_find_ids(scope), **fields}
+    span.describe(
+        http__request__method=method,
+        http__route=route,
+        http__response__status_code=status,
+        http__request__body__size=received if isinstance(received, int) else None,
+        url__scheme=scope.get("scheme"),
+        request_id=str(fields["request_id"]),
+        outcome=_name_outcome(status) if outcome is None else str(outcome),
+        **{name: str(ids[name]) for name in ("clip_id", "upload_id") if name in ids},
+    )
+    if status >= _SERVER_ERRORS:
+        span.fail(str(status) if outcome is None else str(outcome))
 
 
 def _note_traffic(scope: Scope, fields: dict[str, object], status: int, seconds: float) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 import httpx
 
 from ingest_service.domain.webhook import find_fault, is_public
+from ingest_service.tracing import spans
 
 TIMEOUT_S: Final = 15.0
 _FAILURE_CHARS_MAX: Final = 200
@@ -44,7 +45,27 @@ class Courier:
     _http: httpx.AsyncClient | None = field(default=None)
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Post a message; whatever goes wrong is an answer."""
+        """Post a message; whatever goes wrong is an answer.
+
+        Where tracing is on, whoever takes it is told of which trace it is.
+        """
+        current = spans.CURRENT.get()
+        if current is None:
+            return await self._try(url, body, headers)
+        span = current.begin("POST webhook", is_call=True, http__request__method="POST")
+        try:
+            answer = await self._try(url, body, {**headers, **span.carry()})
+            span.describe(http__response__status_code=answer.status)
+            if answer.failure is not None:
+                # Not its words: an address in them may be a secret.
+                span.fail("no_answer" if answer.status is None else str(answer.status))
+        except BaseException as error:
+            span.end(error)
+            raise
+        span.end()
+        return answer
+
+    async def _try(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         try:
             async with asyncio.timeout(self.timeout_s):
                 return await self._send(httpx.URL(url), body, headers)

@@ -12,6 +12,7 @@ from ingest_service.jobs.compute_retention import yields
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.fixity import claim_fixity, find_oldest_age
 from ingest_service.resources import Resources
+from ingest_service.tracing import spans
 
 log = structlog.get_logger()
 # A claim lasts so much longer than the reading within the budget should take.
@@ -55,6 +56,7 @@ async def check_next_fixity(opened: Resources) -> int:
         )
     if clip is None:
         return 0
+    spans.describe(clip_id=str(clip.clip_id))
     result = await check_fixity(
         clip,
         pool=opened.pool,

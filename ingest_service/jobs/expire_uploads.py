@@ -9,6 +9,7 @@ from ingest_service.jobs.name_upload import name_upload
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.uploads import list_expired
 from ingest_service.resources import Resources
+from ingest_service.tracing import spans
 
 log = structlog.get_logger()
 _BATCH = 20
@@ -26,7 +27,11 @@ async def expire_uploads(opened: Resources) -> int:
         due = await list_expired(connection, limit=_BATCH)
     cleared = 0
     for upload_id in due:
-        if await expire_upload(upload_id, pool=opened.pool, vault=opened.vault, now=opened.now):
+        with spans.step("expire_upload", upload_id=str(upload_id)):
+            is_expired = await expire_upload(
+                upload_id, pool=opened.pool, vault=opened.vault, now=opened.now
+            )
+        if is_expired:
             cleared += 1
             telemetry.UPLOADS_EXPIRED.inc()
             log.info("upload_expired", **await name_upload(upload_id, pool=opened.pool))

@@ -9,6 +9,7 @@ from ingest_service.jobs.name_upload import name_upload
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.uploads import list_due_finishes
 from ingest_service.resources import Resources
+from ingest_service.tracing import spans
 
 log = structlog.get_logger()
 _BATCH = 20
@@ -20,9 +21,10 @@ async def finish_uploads(opened: Resources) -> int:
         due = await list_due_finishes(connection, limit=_BATCH)
     for upload_id in due:
         try:
-            done = await finish_upload(
-                upload_id, pool=opened.pool, vault=opened.vault, now=opened.now
-            )
+            with spans.step("finish_upload", upload_id=str(upload_id)):
+                done = await finish_upload(
+                    upload_id, pool=opened.pool, vault=opened.vault, now=opened.now
+                )
         except StoredBytesLost as lost:
             telemetry.UPLOADS_FAILED.inc()
             log.error(  # noqa: TRY400  the reason says all; the clip is quarantined with it

@@ -8,6 +8,7 @@ from ingest_service.jobs.name_upload import name_upload
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.uploads import list_due_joins
 from ingest_service.resources import Resources
+from ingest_service.tracing import spans
 
 log = structlog.get_logger()
 _BATCH = 5
@@ -20,15 +21,16 @@ async def join_due_partials(opened: Resources) -> int:
     joined = 0
     for upload_id in due:
         try:
-            done = await join_partials(
-                upload_id,
-                pool=opened.pool,
-                vault=opened.vault,
-                holders=opened.holders,
-                budget=opened.budget,
-                rules=opened.rules,
-                now=opened.now,
-            )
+            with spans.step("join_partials", upload_id=str(upload_id)):
+                done = await join_partials(
+                    upload_id,
+                    pool=opened.pool,
+                    vault=opened.vault,
+                    holders=opened.holders,
+                    budget=opened.budget,
+                    rules=opened.rules,
+                    now=opened.now,
+                )
         except StoredBytesLost as lost:
             log.error(  # noqa: TRY400  the reason says all; the clip is quarantined with it
                 "stored_bytes_lost",

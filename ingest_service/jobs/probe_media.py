@@ -12,6 +12,7 @@ from ingest_service.jobs.compute_retention import yields
 from ingest_service.ledger.connection import reading
 from ingest_service.ledger.media import is_securing
 from ingest_service.resources import Resources
+from ingest_service.tracing import spans
 
 log = structlog.get_logger()
 _WAIT_WHILE_RECEIVING: Final = timedelta(hours=1)
@@ -33,6 +34,7 @@ async def probe_next_media(opened: Resources) -> int:
     if claim is None:
         # The log always grows a little; only a long way to go is work that is left.
         return 1 if read == EVENTS_MAX and not is_busy else 0
+    spans.describe(clip_id=str(claim.clip_id))
     facts = await probe_clip(
         claim, pool=opened.pool, vault=opened.vault, now=opened.now, limits=limits
     )

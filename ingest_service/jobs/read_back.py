@@ -11,6 +11,7 @@ from ingest_service.domain.clip import Clip
 from ingest_service.ledger.clips import claim_read_backs
 from ingest_service.ledger.connection import reading
 from ingest_service.resources import Resources
+from ingest_service.tracing import spans
 
 log = structlog.get_logger()
 # Besides the time for its size, a claim lasts this long; then another worker may take the clip.
@@ -31,6 +32,7 @@ async def read_back_next(opened: Resources) -> int:
         )
     for clip in claimed:
         clip_id = clip.clip_id
+        spans.describe(clip_id=str(clip_id), upload_id=str(clip.upload_id))
         state = await read_back_claimed(
             clip, pool=opened.pool, vault=opened.vault, now=opened.now, lock=opened.jobs.object_lock
         )

@@ -19,6 +19,7 @@ from ingest_service.jobs.every import rest
 from ingest_service.ledger import log
 from ingest_service.ledger.connection import Connection, reading
 from ingest_service.resources import Resources
+from ingest_service.tracing import spans
 
 _LOG: Final = structlog.get_logger("ingest.log")
 TICK_S: Final = 0.1
@@ -81,9 +82,11 @@ async def _lead(connection: Connection, opened: Resources, stop: asyncio.Event) 
             # Asked on the leader's own connection: a broken one ends the lead here.
             waiting = await log.has_queued(connection)
             if waiting:
-                placed = await sequence_log(
-                    sequencer, pool=opened.pool, signer=opened.signer, now=opened.now
-                )
+                with spans.job("sequence_log") as found:
+                    placed = await sequence_log(
+                        sequencer, pool=opened.pool, signer=opened.signer, now=opened.now
+                    )
+                    found.append(placed)
                 telemetry.LOG_LEAVES.inc(placed)
             if publishing is None or publishing.done():
                 if publishing is not None:
@@ -112,10 +115,11 @@ def begin_lock(opened: Resources) -> LockTerm | None:
 
 async def _publish(opened: Resources) -> None:
     try:
-        while await publish_checkpoints(
-            pool=opened.pool, vault=opened.vault, term=begin_lock(opened)
-        ):
-            pass
+        with spans.job("publish_checkpoints") as found:
+            while published := await publish_checkpoints(
+                pool=opened.pool, vault=opened.vault, term=begin_lock(opened)
+            ):
+                found.append(published)
     except Unavailable as error:
         # What waits is published by a later tick.
         _LOG.warning("log_publish_postponed", reason=str(error.facts()))
@@ -123,12 +127,14 @@ async def _publish(opened: Resources) -> None:
 
 async def _collect(opened: Resources) -> None:
     try:
-        await collect_cosignatures(
-            pool=opened.pool,
-            vault=opened.vault,
-            witnesses=opened.witnesses,
-            term=begin_lock(opened),
-        )
+        with spans.job("collect_cosignatures") as found:
+            cosigned = await collect_cosignatures(
+                pool=opened.pool,
+                vault=opened.vault,
+                witnesses=opened.witnesses,
+                term=begin_lock(opened),
+            )
+            found.append(cosigned)
     except Unavailable as error:
         _LOG.warning("log_collect_postponed", reason=str(error.facts()))
     except Exception:  # noqa: BLE001 - whatever a witness makes of us, it may not end the lead

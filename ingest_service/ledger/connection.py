@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import random
 from time import monotonic
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
@@ -87,6 +87,8 @@ class Pool(asyncpg.Pool):
     breaker  whether anybody need wait at all
     """
 
+    connection_class: ClassVar["type[asyncpg.Connection[asyncpg.Record]]"] = asyncpg.Connection
+
     def __init__(
         self,
         dsn: str,
@@ -101,7 +103,7 @@ class Pool(asyncpg.Pool):
             max_size=max_size,
             max_queries=_STATEMENTS_MAX,
             loop=None,
-            connection_class=asyncpg.Connection,
+            connection_class=self.connection_class,
             record_class=asyncpg.Record,
             **options,
         )
@@ -143,7 +145,9 @@ class Pool(asyncpg.Pool):
             await self.release(self._kept.pop().connection)
         await super().close()
 
-    def acquire(self, *, timeout: float | None = None, is_urgent: bool = False) -> "_Turn":
+    def acquire(
+        self, *, timeout: float | None = None, is_urgent: bool = False
+    ) -> "PoolAcquireContext[asyncpg.Record]":
         """Return a context that lends a connection, after those who came before.
 
         Raises (on entering):
@@ -240,11 +244,13 @@ async def open_pool(
     wait_max_s: float = WAIT_MAX_S,
     keeps_sessions: bool = True,
     breaker: Breaker | None = None,
+    pool_class: type[Pool] = Pool,
 ) -> Pool:
     """Open a pool of connections.
 
     wait_max_s      who would wait longer for a connection is refused at once
     breaker         None: everybody looks himself whether Postgres is there
+    pool_class      what is traced has one of its own
     keeps_sessions  False: a pooler (PgBouncer in transaction mode) gives each transaction another
                     session, so no prepared statement, lock or LISTEN outlives one
 
@@ -255,7 +261,7 @@ async def open_pool(
     if not is_dsn(dsn):
         raise LedgerUnavailable(DSN_FAULT)
     try:
-        pool = Pool(
+        pool = pool_class(
             dsn,
             min_size=connections_min,
             max_size=connections_max,

@@ -15,6 +15,8 @@ from tests.deploy.tools import CHART, ROOT, read_yaml, render, require_site, run
 EVERYTHING = (
     "--set=autoscaling.activeBodies.enabled=true",
     "--set=secrets.ledgerDirectDsn.name=direct",
+    "--set=tracing.endpoint=http://collector:4318/v1/traces",
+    "--set=secrets.tracingHeaders.name=collector",
     "--set=image.digest=sha256:" + "0" * 64,
     "--set=imagePullSecrets[0].name=registry",
     "--set=serve.nodeSelector.disk=fast",
@@ -107,6 +109,8 @@ def test_a_field_that_kubernetes_does_not_know_is_seen(tmp_path, rendered):
         "image.digest=latest",
         "baseUrl=https://ingest.example.org/",
         "autoscaling.minReplicas=1",
+        "tracing.endpoint=http://user:secret@collector:4318/v1/traces",
+        "tracing.sampleRatio=2",
     ],
 )
 def test_values_that_make_no_sense_are_refused(wrong):

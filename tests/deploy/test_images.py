@@ -111,6 +111,6 @@ def test_compose_runs_two_processes_of_the_api_and_gives_them_time_to_drain(comp
 
 
 def test_compose_builds_the_dockerfile_of_this_tree(compose):
-    context = COMPOSE.parent / compose["services"]["serve"]["build"]
+    context = COMPOSE.parent / compose["services"]["serve"]["build"]["context"]
 
     assert (context / "Dockerfile").resolve() == ROOT / "Dockerfile"

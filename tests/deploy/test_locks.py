@@ -58,7 +58,11 @@ def test_every_locked_package_of_node_has_its_hash_and_no_address(name):
 
 @pytest.mark.parametrize(
     ("lock", "extras"),
-    [("service.txt", []), ("develop.txt", ["embedded", "develop", "load"])],
+    [
+        ("service.txt", []),
+        ("tracing.txt", ["tracing"]),
+        ("develop.txt", ["embedded", "develop", "load", "tracing"]),
+    ],
 )
 def test_a_lock_holds_what_the_project_asks_for(lock, extras):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -74,7 +78,7 @@ def test_a_lock_holds_what_the_project_asks_for(lock, extras):
         assert all(requirement.specifier.contains(version) for version in versions), requirement
 
 
-@pytest.mark.parametrize("name", ["service.txt", "uv.txt"])
+@pytest.mark.parametrize("name", ["service.txt", "tracing.txt", "uv.txt"])
 def test_what_runs_is_what_was_tested(name):
     tested = {str(each) for stated in read_lock("develop.txt").values() for each, _ in stated}
     versions = {each.partition(";")[0].strip() for each in tested}

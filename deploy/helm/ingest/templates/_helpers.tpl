@@ -69,6 +69,18 @@ valueFrom:
   value: {{ $values.drain.timeoutSeconds | quote }}
 - name: INGEST_DRAIN_NOTICE_S
   value: {{ $values.drain.noticeSeconds | quote }}
+{{- with $values.tracing }}
+{{- if .endpoint }}
+- name: INGEST_TRACING_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: INGEST_TRACING_SAMPLE_RATIO
+  value: {{ .sampleRatio | quote }}
+{{- end }}
+{{- end }}
+{{- if $values.secrets.tracingHeaders.name }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  {{- include "ingest.secret" $values.secrets.tracingHeaders | nindent 2 }}
+{{- end }}
 {{- range $name, $value := merge (dict) .settings $values.settings }}
 - name: {{ $name }}
   value: {{ $value | quote }}
