@@ -44,6 +44,7 @@ from ingest_service.keyring import open_keyring
 from ingest_service.ledger.connection import Pool, close_pool, open_pool
 from ingest_service.ledger.directory import Directory
 from ingest_service.ledger.interrupts import listening
+from ingest_service.ledger.policy_book import PolicyBook
 from ingest_service.ledger.traced import TracedPool
 from ingest_service.notary.timestamps import TimeAuthority, make_time_authority
 from ingest_service.notary.witnesses import Witnesses, make_witnesses
@@ -93,6 +94,7 @@ class Resources:
     feed      the end of the log, for those who wait there
     security  who was refused what
     box       seals the secrets that the ledger keeps
+    policies  of retention, remembered
     traffic   what this process does, for the operators
     drain     how far the end of this process has come
     direct    sessions of Postgres itself, where `pool` leads to a pooler; None: `pool` has them
@@ -120,6 +122,7 @@ class Resources:
     time_authority: TimeAuthority | None = None
     courier: Courier = field(default_factory=Courier)
     retention: RetentionRules = field(default_factory=RetentionRules)
+    policies: PolicyBook = field(default_factory=PolicyBook)
     purposes: PurposePolicy = field(default_factory=PurposePolicy)
     disclosing: DisclosureRules = field(default_factory=DisclosureRules)
     link_guard: LinkGuard = field(default_factory=LinkGuard)

@@ -312,6 +312,7 @@ class Dock:
                 self._note(patch.name, str(broken))
             else:
                 if answer.status == HTTPStatus.NO_CONTENT:
+                    self._receipt_after_s = float(answer.find_field("Ingest-Receipt-After") or 0)
                     outcome.acknowledged_bytes = reel.size_bytes
                     self.tally.acknowledge(patch.body_bytes, began_s, self.clock())
                     return

@@ -1312,25 +1312,15 @@ CREATE INDEX clip_search_status_raw_idx ON public.clip_search USING btree (statu
 
 CREATE INDEX clip_search_status_recorded_idx ON public.clip_search USING btree (status, recorded_at, clip_id) WHERE is_settled;
 
-CREATE INDEX clips_crime_ref_idx ON public.clips USING btree (crime_ref, clip_id) WHERE (crime_ref IS NOT NULL);
-
 CREATE INDEX clips_device_idx ON public.clips USING btree (device_serial, clip_id);
 
 CREATE INDEX clips_fixity_due_idx ON public.clips USING btree (COALESCE(last_fixity_at, secured_at)) WHERE (state = ANY (ARRAY['secured'::text, 'erase_pending'::text]));
 
 CREATE UNIQUE INDEX clips_identity_key ON public.clips USING btree (device_serial, recording_id, segment_no) WHERE (duplicate_of IS NULL);
 
-CREATE INDEX clips_incident_idx ON public.clips USING btree (incident_id, clip_id) WHERE (incident_id IS NOT NULL);
-
 CREATE INDEX clips_manifest_due_idx ON public.clips USING btree (clip_id) WHERE ((manifest_sha256 IS NULL) AND (state = ANY (ARRAY['secured'::text, 'quarantined'::text, 'erase_pending'::text])));
 
-CREATE INDEX clips_officer_idx ON public.clips USING btree (officer_id, clip_id) WHERE (officer_id IS NOT NULL);
-
 CREATE INDEX clips_read_back_idx ON public.clips USING btree (sealed_at) WHERE (state = 'sealed'::text);
-
-CREATE INDEX clips_station_idx ON public.clips USING btree (station_id, clip_id);
-
-CREATE INDEX clips_upload_idx ON public.clips USING btree (upload_id);
 
 CREATE INDEX custody_events_actor_idx ON public.custody_events USING btree (actor_id, event_id);
 

@@ -1,4 +1,4 @@
-"""Compute when clips are to be erased: after they were secured, and whenever that may change."""
+"""Compute when clips are to be erased: as they are secured, and whenever that may change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from ingest_service.domain.clip import Clip
 from ingest_service.domain.clock import Clock
 from ingest_service.domain.custody import (
     Actor,
@@ -41,6 +42,50 @@ EVENTS_MAX: Final = 2000
 CLIPS_MAX: Final = 500
 _BEFORE_ALL: Final = UUID(int=0)
 _COMPUTED_STATES: Final = frozenset({"secured", "erase_pending"})
+
+
+@dataclass(frozen=True, slots=True)
+class Dating:
+    """What dates are decided by: the policies in force, and the knobs."""
+
+    policies: Sequence[Policy]
+    rules: RetentionRules
+
+
+def decide_first(
+    clip: Clip, secured_at: datetime, dating: Dating
+) -> tuple[Happening, Computed] | None:
+    """Return the first date of a clip that is about to be secured, and the event that tells it.
+
+    None for one that is held or kept without a date: the job that follows the log knows what else
+    is to be done then.
+    """
+    living = LivingClip(
+        clip_id=clip.clip_id,
+        state="secured",
+        device_serial=clip.device_serial,
+        borough=clip.borough,
+        size_bytes=clip.size_bytes,
+        sha256=clip.sha256,
+        bucket=clip.bucket,
+        object_key=clip.object_key,
+        object_version=clip.object_version,
+        category=clip.category,
+        evidential_state=clip.evidential_state,
+        clock_state=clip.clock_state,
+        started_at=clip.started_at,
+        started_at_corrected=clip.started_at_corrected,
+        announced_at=clip.announced_at,
+        secured_at=secured_at,
+        is_held=clip.is_held,
+        erase_due_at=None,
+        event_count=clip.event_count,
+        last_leaf_hash=clip.last_leaf_hash,
+    )
+    decision = decide(living, dating.policies, floor=dating.rules.floor)
+    if living.is_held or decision.erase_due_at is None:
+        return None
+    return _describe(living, decision), _compute(living, decision, dating.rules, warned_at=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +228,11 @@ def _record_decision(
     *,
     is_restored: bool,
 ) -> tuple[Advance, Computed]:
-    actor = Actor("policy", decision.policy or "none")
-    before = {"before": _format(clip.erase_due_at)}
-    happenings = [
-        Happening("retention.computed", actor, describe_decision(clip, decision) | before)
-    ]
+    told = _describe(clip, decision)
+    happenings = [told]
     if is_restored:
-        happenings.append(Happening("erase.restored", actor, reason="its date was computed again"))
+        reason = "its date was computed again"
+        happenings.append(Happening("erase.restored", told.actor, reason=reason))
     events = chain_events(clip.head, happenings, now=moment, device_serial=clip.device_serial)
     is_same_date = clip.erase_due_at == decision.erase_due_at
     is_unclassified = clip.evidential_state == "unclassified"
@@ -197,6 +240,26 @@ def _record_decision(
     warned_at = clip.warned_at if is_same_date and is_unclassified else None
     is_under_way = clip.phase is not None and not is_restored
     state = "secured" if is_restored else clip.state
+    advance = Advance(clip, events, state, clip.is_held, decision.erase_due_at)
+    return advance, _compute(clip, decision, rules, warned_at, is_under_way=is_under_way)
+
+
+def _describe(clip: LivingClip, decision: Decision) -> Happening:
+    return Happening(
+        "retention.computed",
+        Actor("policy", decision.policy or "none"),
+        describe_decision(clip, decision) | {"before": _format(clip.erase_due_at)},
+    )
+
+
+def _compute(
+    clip: LivingClip,
+    decision: Decision,
+    rules: RetentionRules,
+    warned_at: datetime | None,
+    *,
+    is_under_way: bool = False,
+) -> Computed:
     due_at = find_due_at(
         decision.erase_due_at,
         rules,
@@ -204,17 +267,15 @@ def _record_decision(
         is_under_way=is_under_way,
         warned_at=warned_at,
     )
-    advance = Advance(clip, events, state, clip.is_held, decision.erase_due_at)
-    record = Computed(
+    return Computed(
         clip.clip_id,
         decision,
         due_at,
-        is_unclassified,
+        clip.evidential_state == "unclassified",
         warned_at,
         clip.restored_at,
         clip.size_bytes or 0,
     )
-    return advance, record
 
 
 def _advanced(clip: LivingClip, advance: Advance, computed: Computed) -> LivingClip:

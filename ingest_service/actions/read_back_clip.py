@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from ingest_service.actions.compute_retention import Dating, decide_first
 from ingest_service.actions.lock_object import lock_object
 from ingest_service.actions.store_manifest import store_manifest
 from ingest_service.domain.clip import Clip
@@ -41,11 +42,18 @@ class _Verdict:
 
 
 async def read_back_clip(
-    clip_id: UUID, *, pool: Pool, vault: Vault, now: Clock, lock: ObjectLock | None = None
+    clip_id: UUID,
+    *,
+    pool: Pool,
+    vault: Vault,
+    now: Clock,
+    lock: ObjectLock | None = None,
+    dating: Dating | None = None,
 ) -> str | None:
     """Compare the stored object with what was received; return the clip's new state.
 
-    lock  set on object and manifest before the clip is settled; None = none
+    lock    set on object and manifest before the clip is settled; None = none
+    dating  its date is decided with it; None: by a job later
 
     'secured' on a match, 'quarantined' on a mismatch (nothing is deleted, the reason is kept),
     None when it is to be tried again or somebody else has settled it.
@@ -57,11 +65,17 @@ async def read_back_clip(
         clip = await clips.find_clip(connection, clip_id)
     if clip is None or clip.state != "sealed":
         return None
-    return await read_back_claimed(clip, pool=pool, vault=vault, now=now, lock=lock)
+    return await read_back_claimed(clip, pool=pool, vault=vault, now=now, lock=lock, dating=dating)
 
 
 async def read_back_claimed(
-    clip: Clip, *, pool: Pool, vault: Vault, now: Clock, lock: ObjectLock | None = None
+    clip: Clip,
+    *,
+    pool: Pool,
+    vault: Vault,
+    now: Clock,
+    lock: ObjectLock | None = None,
+    dating: Dating | None = None,
 ) -> str | None:
     """Do `read_back_clip` to a sealed clip that was just read."""
     clip_id = clip.clip_id
@@ -85,7 +99,7 @@ async def read_back_claimed(
         if verdict.reason is None:
             # Before the receipt: no camera erases a copy while the store may still delete ours.
             await lock_object(clip.object_key or "", clip.object_version, term=term, vault=vault)
-        return await _settle(clip, verdict, term, pool, vault, now)
+        return await _settle(clip, verdict, term, dating, pool, vault, now)
     except Unavailable:
         await _postpone(clip_id, pool)
         raise
@@ -164,6 +178,7 @@ async def _settle(
     clip: Clip,
     verdict: _Verdict,
     term: LockTerm | None,
+    dating: Dating | None,
     pool: Pool,
     vault: Vault,
     now: Clock,
@@ -189,6 +204,12 @@ async def _settle(
             if reason is None
             else _describe_mismatch(latest, verdict, reason, manifest)
         )
+        computed = None
+        if dating is not None and reason is None:
+            first = decide_first(latest, moment, dating)
+            if first is not None:
+                told, computed = first
+                happenings.append(told)
         events = chain_events(
             latest.head, happenings, now=moment, device_serial=latest.device_serial
         )
@@ -203,6 +224,7 @@ async def _settle(
                 secured_at=moment if reason is None else None,
                 quarantine_reason=reason,
                 manifest_sha256=manifest.sha256,
+                computed=computed,
             )
             if settled:
                 return state

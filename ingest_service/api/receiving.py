@@ -29,6 +29,7 @@ from ingest_service.errors import (
 from ingest_service.resources import Resources
 
 CLIP_ID: Final = "Ingest-Clip-Id"
+RECEIPT_AFTER: Final = "Ingest-Receipt-After"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,17 @@ def name_clip(upload: Upload) -> dict[str, str]:
         return {}
     telemetry.add_fields(clip_id=str(upload.clip_id))
     return {CLIP_ID: str(upload.clip_id)}
+
+
+def tell_receipt_time(upload: Upload, opened: Resources) -> dict[str, str]:
+    """Return the field that says after how many seconds to ask for the receipt; none: ask at once.
+
+    Only of a complete upload: who asks too early asks twice.
+    """
+    if upload.state != "finished" or upload.clip_id is None:
+        return {}
+    wait_s = opened.lag.choose_first_wait()
+    return {RECEIPT_AFTER: str(wait_s)} if wait_s else {}
 
 
 def content_type(request: Request) -> str:

@@ -32,6 +32,7 @@ from ingest_service.api.receiving import (
     parse_id,
     receive_bytes,
     receive_whole,
+    tell_receipt_time,
 )
 from ingest_service.api.straight import StraightRoute
 from ingest_service.domain.checksum import (
@@ -180,6 +181,7 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
             request, upload.upload_id, sent, opened, principal, was_let_in=True
         )
     headers = {"Location": f"{opened.base_url}/files/{upload.upload_id}"} | name_clip(upload)
+    headers |= tell_receipt_time(upload, opened)
     if brings_bytes or length_bytes == 0:
         headers["Upload-Offset"] = str(upload.offset_bytes)
     return Response(status_code=201, headers=headers | name_clip(upload) | _expiry(upload))
@@ -328,7 +330,7 @@ async def patch_upload(
         await _refuse_final(found_id, opened, principal)
         raise
     upload = await receive_bytes(request, found_id, sent, opened, principal)
-    headers = {"Upload-Offset": str(upload.offset_bytes)}
+    headers = {"Upload-Offset": str(upload.offset_bytes)} | tell_receipt_time(upload, opened)
     return Response(status_code=204, headers=headers | name_clip(upload) | _expiry(upload))
 
 

@@ -16,7 +16,8 @@ _CORS: Final = [
             b"Upload-Offset, Location, Upload-Length, Tus-Version, Tus-Resumable, Tus-Max-Size,"
             b" Tus-Extension, Tus-Checksum-Algorithm, Upload-Metadata, Upload-Defer-Length,"
             b" Upload-Concat, Upload-Expires, Upload-Complete, Upload-Limit,"
-            b" Upload-Draft-Interop-Version, Repr-Digest, Retry-After, X-Request-Id, Ingest-Clip-Id"
+            b" Upload-Draft-Interop-Version, Repr-Digest, Retry-After, X-Request-Id,"
+            b" Ingest-Clip-Id, Ingest-Receipt-After"
         ),
     ),
 ]

@@ -8,6 +8,9 @@ from typing import Final
 WAIT_MAX_S: Final = 60
 _WEIGHT: Final = 0.1
 _FRESH: Final = timedelta(minutes=2)
+# A question in vain costs as much as a receipt; somewhat later costs nobody anything. While more
+# comes in than is read back, who seals now will wait longer than those whose receipts are there.
+_MARGIN: Final = 1.3
 # Who was told too little asks again after a share of the whole wait.
 _SHARE: Final = 0.25
 
@@ -36,7 +39,7 @@ class ReadBackLag:
 
         0 while receipts come within a second: who asks at once then loses nothing.
         """
-        return self.choose_wait(timedelta(0)) if self._lag_s >= 1 else 0
+        return self._choose(self._lag_s * _MARGIN) if self._lag_s >= 1 else 0
 
     def choose_wait(self, waited: timedelta) -> int:
         """Return after how many seconds to ask again about a clip that is not yet read back.
@@ -45,6 +48,8 @@ class ReadBackLag:
         """
         waited_s = max(waited.total_seconds(), 0.0)
         self._lag_s = max(self._lag_s, waited_s)
-        wait_s = max(self._lag_s - waited_s, self._lag_s * _SHARE)
+        return self._choose(max(self._lag_s - waited_s, self._lag_s * _SHARE))
+
+    def _choose(self, wait_s: float) -> int:
         # By chance, or all who asked together would ask together again.
         return int(min(max(wait_s * (1 + self._chance() / 4) + self._chance(), 1), WAIT_MAX_S))

@@ -6,6 +6,7 @@ from typing import Final
 import structlog
 
 from ingest_service import telemetry
+from ingest_service.actions.compute_retention import Dating
 from ingest_service.actions.read_back_clip import read_back_claimed
 from ingest_service.domain.clip import Clip
 from ingest_service.ledger.clips import claim_read_backs
@@ -22,6 +23,8 @@ _AT_RISK: Final = telemetry.tally(telemetry.TIME_AT_RISK)
 
 async def read_back_next(opened: Resources) -> int:
     """Read the oldest sealed clip back; returns how many were due."""
+    policies = await opened.policies.list_in_force(opened.pool, opened.now())
+    dating = Dating(policies, opened.retention)
     async with reading(opened.pool) as connection:
         claimed = await claim_read_backs(
             connection,
@@ -34,7 +37,12 @@ async def read_back_next(opened: Resources) -> int:
         clip_id = clip.clip_id
         spans.describe(clip_id=str(clip_id), upload_id=str(clip.upload_id))
         state = await read_back_claimed(
-            clip, pool=opened.pool, vault=opened.vault, now=opened.now, lock=opened.jobs.object_lock
+            clip,
+            pool=opened.pool,
+            vault=opened.vault,
+            now=opened.now,
+            lock=opened.jobs.object_lock,
+            dating=dating,
         )
         if state is not None:
             telemetry.READ_BACK_BYTES.inc(clip.size_bytes or 0)

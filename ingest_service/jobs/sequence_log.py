@@ -1,6 +1,7 @@
 """The one sequencer: places waiting events, signs checkpoints, publishes them."""
 
 import asyncio
+from time import monotonic
 from typing import Final
 
 import structlog
@@ -12,7 +13,7 @@ from ingest_service.actions.publish_checkpoint import (
     mend_published,
     publish_checkpoints,
 )
-from ingest_service.actions.sequence_log import Sequencer, sequence_log
+from ingest_service.actions.sequence_log import BATCH_MAX, Sequencer, sequence_log
 from ingest_service.domain.retention import LockTerm
 from ingest_service.errors import LedgerUnavailable, LogForked, Unavailable
 from ingest_service.jobs.every import rest
@@ -23,6 +24,9 @@ from ingest_service.tracing import spans
 
 _LOG: Final = structlog.get_logger("ingest.log")
 TICK_S: Final = 0.1
+_LOOK_S: Final = 1.0
+# As long as publishing took, but never so long that docks would wait for it.
+_REST_MAX_S: Final = 0.25
 _FOLLOWER_PAUSE_S: Final = 1.0
 _FORKED_PAUSE_S: Final = 10.0
 # The leader asks ten times a second; a batch in hard times takes some seconds. Before that it reads
@@ -75,22 +79,29 @@ async def _give_up_lead(connection: Connection) -> None:
 async def _lead(connection: Connection, opened: Resources, stop: asyncio.Event) -> None:
     sequencer = Sequencer()
     telemetry.LOG_FORKED.set(0)
-    publishing: asyncio.Task[None] | None = None
+    publishing: asyncio.Task[float] | None = None
     collecting: asyncio.Task[None] | None = None
+    rest_until = look_at = 0.0
+    is_behind = False
     try:
         while not stop.is_set():
             # Asked on the leader's own connection: a broken one ends the lead here.
             waiting = await log.has_queued(connection)
-            if waiting:
+            if publishing is not None and publishing.done():
+                rest_until = publishing.result()
+                publishing = None
+            if waiting and (is_behind or (publishing is None and monotonic() >= rest_until)):
                 with spans.job("sequence_log") as found:
                     placed = await sequence_log(
                         sequencer, pool=opened.pool, signer=opened.signer, now=opened.now
                     )
                     found.append(placed)
                 telemetry.LOG_LEAVES.inc(placed)
-            if publishing is None or publishing.done():
-                if publishing is not None:
-                    publishing.result()
+                is_behind = placed == BATCH_MAX
+                look_at = 0.0
+            if publishing is None and monotonic() >= look_at:
+                # Without a new one too, now and then: what failed, or what another one left.
+                look_at = monotonic() + _LOOK_S
                 publishing = asyncio.create_task(_publish(opened))
             if opened.witnesses.posts and (collecting is None or collecting.done()):
                 # Beside publication: what a witness does or does not holds up nothing.
@@ -113,7 +124,13 @@ def begin_lock(opened: Resources) -> LockTerm | None:
     return None if lock is None else lock.begin(opened.now())
 
 
-async def _publish(opened: Resources) -> None:
+async def _publish(opened: Resources) -> float:
+    """Publish what waits; return the moment until which no new checkpoint is made.
+
+    Each costs several requests of the store: where these take long, much else goes on, and events
+    wait for each other so that fewer checkpoints are enough.
+    """
+    began = monotonic()
     try:
         with spans.job("publish_checkpoints") as found:
             while published := await publish_checkpoints(
@@ -121,8 +138,10 @@ async def _publish(opened: Resources) -> None:
             ):
                 found.append(published)
     except Unavailable as error:
-        # What waits is published by a later tick.
+        # What waits is published when it is looked at again.
         _LOG.warning("log_publish_postponed", reason=str(error.facts()))
+    ended = monotonic()
+    return ended + min(ended - began, _REST_MAX_S)
 
 
 async def _collect(opened: Resources) -> None:

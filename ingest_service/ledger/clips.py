@@ -11,6 +11,7 @@ from ingest_service.domain.seal import Seal
 from ingest_service.domain.upload import Upload
 from ingest_service.ledger.connection import Connection
 from ingest_service.ledger.custody import make_links
+from ingest_service.ledger.retention import Computed
 
 # One statement: the clip, its first event and the plan of its upload, or nothing at all when the
 # identity is taken. Nothing is in the vault yet, so nothing there is unknown to the ledger.
@@ -436,6 +437,7 @@ async def fail_upload(
     return bool(rows)
 
 
+# With its date, if one was decided: where lists are found, a clip then is written once, not twice.
 SETTLE_READ_BACK: Final = """
     WITH head AS (
         UPDATE clips
@@ -445,12 +447,21 @@ SETTLE_READ_BACK: Final = """
                secured_at = $6,
                quarantine_reason = $7,
                manifest_sha256 = $9,
+               erase_due_at = COALESCE($10, erase_due_at),
                event_count = event_count + cardinality($8::custody_link[]),
                last_leaf_hash = (($8::custody_link[])[cardinality($8::custody_link[])]).leaf_hash
          WHERE clip_id = $1
            AND event_count = $2
            AND state = 'sealed'
      RETURNING clip_id
+    ), dated AS (
+        INSERT INTO retention (
+            clip_id, policy, basis, basis_at, reason, erase_due_at, due_at, is_unclassified,
+            size_bytes, computed_at)
+        SELECT clip_id, $11, $12, $13, $14, $10, $15, $16, $17, $6
+          FROM head
+         WHERE $10::timestamptz IS NOT NULL
+            ON CONFLICT (clip_id) DO NOTHING
     )
     INSERT INTO custody_events (
         event_id, clip_id, clip_seq, type, recorded_at, actor_kind, actor_id, device_serial,
@@ -472,8 +483,13 @@ async def settle_read_back(
     secured_at: datetime | None,
     quarantine_reason: str | None,
     manifest_sha256: bytes,
+    computed: Computed | None = None,
 ) -> bool:
-    """Secure or quarantine a sealed clip; False: it changed since it was read."""
+    """Secure or quarantine a sealed clip; False: it changed since it was read.
+
+    computed  its first date, of which one of the events tells; None: a job decides it
+    """
+    decision = None if computed is None else computed.decision
     rows = await connection.fetch(
         SETTLE_READ_BACK,
         clip.clip_id,
@@ -485,6 +501,14 @@ async def settle_read_back(
         quarantine_reason,
         make_links(events),
         manifest_sha256,
+        None if decision is None else decision.erase_due_at,
+        None if decision is None else decision.policy,
+        None if decision is None else decision.basis,
+        None if decision is None else decision.basis_at,
+        None if decision is None else decision.reason,
+        None if computed is None else computed.due_at,
+        None if computed is None else computed.is_unclassified,
+        None if computed is None else computed.size_bytes,
     )
     return bool(rows)
 

@@ -5,12 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from ingest_service.actions.compute_retention import compute_next
+from ingest_service.actions.compute_retention import Dating, compute_next
 from ingest_service.actions.explain_retention import explain_retention
 from ingest_service.actions.make_policy import approve_policy, list_policies, make_policy
+from ingest_service.actions.read_back_clip import read_back_clip
 from ingest_service.domain.retention import Rule
 from ingest_service.errors import AnotherPersonNeeded, PolicyConflict, PolicyNotFound
 from ingest_service.ledger.connection import reading
+from ingest_service.ledger.policy_book import PolicyBook
 from tests.actions.life import ANNA, BEN, CARA, DAY, Life
 
 KEEP_DRUGS = (Rule("drugs", None, 90),)
@@ -41,6 +43,96 @@ async def test_a_secured_clip_gets_its_date_in_the_row_and_in_its_chain(life):
 
     assert clip.erase_due_at == clip.secured_at + 31 * DAY
     assert (await life.types(clip.clip_id))[-1] == "retention.computed"
+
+
+async def date_at_once(life: Life, clip, policies=None):
+    """Read a clip back as the job does, which knows the policies."""
+    if policies is None:
+        policies = await PolicyBook().list_in_force(life.pool, life.clock())
+    return await read_back_clip(
+        clip.clip_id,
+        pool=life.pool,
+        vault=life.vault,
+        now=life.clock,
+        dating=Dating(policies, life.rules),
+    )
+
+
+async def test_a_clip_is_secured_and_dated_by_one_statement(life):
+    clip = await life.receive()
+
+    assert await date_at_once(life, clip) == "secured"
+
+    secured = await life.get(clip.clip_id)
+    assert secured.erase_due_at == secured.secured_at + 31 * DAY
+    types = await life.types(clip.clip_id)
+    assert types[-2:] == ["clip.secured", "retention.computed"]
+
+
+async def test_a_date_that_was_decided_at_once_is_what_the_job_would_have_decided(life):
+    clip = await life.receive()
+    await date_at_once(life, clip)
+    at_once = await life.living(clip.clip_id)
+    types = await life.types(clip.clip_id)
+
+    await life.compute()
+
+    assert await life.types(clip.clip_id) == types
+    later = await life.secure(recording_id="dated by the job")
+    by_job = await life.living(later.clip_id)
+    for each in (at_once, by_job):
+        assert each.due_at == each.erase_due_at == each.secured_at + 31 * DAY
+    assert (at_once.policy, at_once.reason, at_once.is_unclassified) == (
+        by_job.policy,
+        by_job.reason,
+        by_job.is_unclassified,
+    )
+
+
+async def test_a_date_by_a_policy_that_was_just_replaced_is_mended_by_the_job(life):
+    old = await PolicyBook().list_in_force(life.pool, life.clock())
+    await approve(life, await make(life))
+    clip = await life.receive(category="drugs")
+
+    await date_at_once(life, clip, old)
+    await life.compute()
+
+    mended = await life.get(clip.clip_id)
+    assert mended.erase_due_at == clip.announced_at + 90 * DAY
+
+
+async def test_what_is_kept_or_held_is_left_to_the_job(life):
+    kept = await life.receive(evidential_state="evidential")
+    held = await life.receive(recording_id="held")
+    await life.hold(held.clip_id)
+
+    for clip in (kept, held):
+        await date_at_once(life, clip)
+        assert (await life.types(clip.clip_id))[-1] == "clip.secured"
+        assert (await life.get(clip.clip_id)).erase_due_at is None
+
+
+async def test_a_clip_that_differs_gets_no_date(life):
+    clip = await life.receive()
+    life.vault.tamper(clip.object_key, bytes(len(life.footage)))
+
+    assert await date_at_once(life, clip) == "quarantined"
+
+    assert "retention.computed" not in await life.types(clip.clip_id)
+    assert (await life.living(clip.clip_id)).computed_at is None
+
+
+async def test_policies_are_asked_for_again_when_they_may_have_changed(life):
+    seconds = iter([0.0, 9.0, 10.0, 10.0])
+    book = PolicyBook(fresh_s=10, monotonic=lambda: next(seconds))
+    first = await book.list_in_force(life.pool, life.clock())
+    await approve(life, await make(life))
+
+    remembered = await book.list_in_force(life.pool, life.clock())
+    read_anew = await book.list_in_force(life.pool, life.clock())
+
+    assert remembered == first
+    assert [policy.name for policy in read_anew] == ["crime/1", *(p.name for p in first)]
 
 
 async def test_a_clip_that_is_not_secured_has_no_date(life):

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
+from ingest_service.domain.read_back_lag import ReadBackLag
 from tests.api.served import (
     APPEND,
     PART_BYTES,
@@ -644,3 +646,23 @@ async def test_a_service_may_not_upload(served):
         response = await service.post("/files", headers={**TUS, "Upload-Length": "1"})
 
     assert_problem(response, 403, "forbidden")
+
+
+# --- the receipt of what was sent by tus --------------------------------------------------
+
+
+@pytest.mark.parametrize(("lag_s", "told"), [(0, None), (20, "25")])
+async def test_the_last_bytes_are_answered_with_the_time_to_ask_for_the_receipt(
+    served, dock, lag_s, told
+):
+    lag = ReadBackLag(chance=lambda: 0.0)
+    for _ in range(100):
+        lag.note_secured(timedelta(seconds=lag_s), since=timedelta(0))
+    path = await dock.open(len(DATA))
+
+    with served.changed(lag=lag):
+        first = await dock.append(path, 0, DATA[:100])
+        last = await dock.append(path, 100, DATA[100:])
+
+    assert "ingest-receipt-after" not in first.headers
+    assert last.headers.get("ingest-receipt-after") == told

@@ -70,5 +70,9 @@ def test_who_seals_while_receipts_come_at_once_asks_at_once():
     assert make_lag(0.3).choose_first_wait() == 0
 
 
-def test_who_seals_while_read_backs_are_late_asks_when_the_others_got_theirs():
-    assert make_lag(12).choose_first_wait() == 11
+def test_who_seals_while_read_backs_are_late_asks_soon_after_the_others_got_theirs():
+    assert make_lag(12).choose_first_wait() == 15
+
+
+def test_nobody_is_told_to_ask_for_the_first_time_after_more_than_a_minute():
+    assert make_lag(3600).choose_first_wait() == WAIT_MAX_S
