@@ -143,6 +143,16 @@ class EmbeddedPostgres:
         if not known.strip():
             self.run_sql(f'CREATE DATABASE "{database}"')
 
+    def copy_database(self, database: str, *, template: str) -> None:
+        """Make a database as a copy of another, to which nobody may be connected.
+
+        Raises:
+            StartFailed: the server refused.
+        """
+        # By files: through the log, as Postgres does it unless told otherwise, every page is
+        # written twice, which costs more than twice the CPU.
+        self.run_sql(f'CREATE DATABASE "{database}" TEMPLATE "{template}" STRATEGY FILE_COPY')
+
     def make_service_login(self) -> None:
         """Let the service log in with the rights that the migration gave to its role.
 

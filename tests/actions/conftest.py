@@ -16,7 +16,7 @@ from tests.fakes import MemoryVault
 def engine_dsn(postgres: EmbeddedPostgres, ledger_template: str) -> Iterator[str]:
     """One ledger for a module: every test has clips of its own."""
     name = "engine"
-    postgres.run_sql(f'CREATE DATABASE "{name}" TEMPLATE "{ledger_template}"')
+    postgres.copy_database(name, template=ledger_template)
     yield postgres.service_dsn(name)
     postgres.run_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
 

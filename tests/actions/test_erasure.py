@@ -431,7 +431,7 @@ async def test_a_rebuilt_ledger_knows_holds_dates_and_erasures(life, postgres, l
     before = [await life.living(clip.clip_id) for clip in clips]
 
     name = "rebuilt_life"
-    postgres.run_sql(f'CREATE DATABASE "{name}" TEMPLATE "{ledger_template}"')
+    postgres.copy_database(name, template=ledger_template)
     fresh = await open_pool(postgres.service_dsn(name), connections_max=4, statement_timeout_s=10)
     try:
         await rebuild_ledger(

@@ -172,7 +172,7 @@ async def older_dump(postgres, ledger_database, reopen):
     await record(pool, 20)
     await drive(pool, vault)
     await pool.close()
-    postgres.run_sql(f'CREATE DATABASE "older" TEMPLATE "{ledger_database}"')
+    postgres.copy_database("older", template=ledger_database)
     pool = await reopen()
     await record(pool, 20)
     await drive(pool, vault)

@@ -63,7 +63,7 @@ async def kept(pool):
 @pytest.fixture
 async def empty(postgres, ledger_template):
     """Another ledger, migrated and empty: the first one is lost."""
-    postgres.run_sql(f'CREATE DATABASE "rebuilt" TEMPLATE "{ledger_template}"')
+    postgres.copy_database("rebuilt", template=ledger_template)
     opened = await open_pool(
         postgres.service_dsn("rebuilt"), connections_max=6, statement_timeout_s=30
     )

@@ -106,7 +106,7 @@ async def test_an_audit_under_the_new_key_believes_the_old_ones_that_the_log_nam
 async def test_a_rebuild_under_the_old_key_learns_the_new_one_from_the_log(
     rotated, postgres, ledger_template
 ):
-    postgres.run_sql(f'CREATE DATABASE "rotated" TEMPLATE "{ledger_template}"')
+    postgres.copy_database("rotated", template=ledger_template)
     dsn = postgres.service_dsn("rotated")
     empty = await open_pool(dsn, connections_max=4, statement_timeout_s=10)
     try:

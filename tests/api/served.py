@@ -518,7 +518,7 @@ class Wire:
 @contextmanager
 def serve_apart(postgres: EmbeddedPostgres, template: str, name: str) -> "Iterator[Served]":
     """A service with a ledger of its own, for tests that what others left behind would disturb."""
-    postgres.run_sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    postgres.copy_database(name, template=template)
     with tempfile.TemporaryDirectory(prefix="ingest-test-api-") as folder:
         service = Served(postgres.service_dsn(name), Path(folder))
         service.start()

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.s3
 
 @pytest.fixture
 def empty(postgres, ledger_template):
-    postgres.run_sql(f'CREATE DATABASE "rebuilt_cli" TEMPLATE "{ledger_template}"')
+    postgres.copy_database("rebuilt_cli", template=ledger_template)
     yield postgres.service_dsn("rebuilt_cli")
     postgres.run_sql('DROP DATABASE "rebuilt_cli" WITH (FORCE)')
 

@@ -72,3 +72,24 @@ def test_help_shows_an_example(command: str) -> None:
     shown = CliRunner().invoke(app, [command, "--help"])
 
     assert f"ingest {command}" in shown.stdout.partition("Example")[2]
+
+
+def test_a_command_that_is_no_server_loads_no_server():
+    """Who checks a receipt waits for the checking, not for the code of the API and the store."""
+    told = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "ingest_service", "verify", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    loaded = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines()}
+    assert "ingest_service.verifier.checkpoints" in loaded
+    assert not loaded & {"fastapi", "uvicorn", "asyncpg", "aiobotocore"}
+
+
+def test_a_mistyped_command_is_told_what_is_near():
+    ended = CliRunner().invoke(app, ["verfy"])
+
+    assert ended.exit_code == 2
+    assert "Did you mean 'verify'?" in ended.stderr

@@ -27,7 +27,7 @@ FIRST = next(number for number, block in enumerate(BLOCKS, 1) if "link=" in bloc
 
 @pytest.fixture(scope="module")
 def service(postgres, ledger_template, tmp_path_factory):
-    postgres.run_sql(f'CREATE DATABASE "ledger_disclosure" TEMPLATE "{ledger_template}"')
+    postgres.copy_database("ledger_disclosure", template=ledger_template)
     service = Served(postgres.service_dsn("ledger_disclosure"), tmp_path_factory.mktemp("served"))
     service.start()
     yield service

@@ -34,7 +34,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture(scope="module")
 def service(postgres, ledger_template, tmp_path_factory):
-    postgres.run_sql(f'CREATE DATABASE "ledger_docs" TEMPLATE "{ledger_template}"')
+    postgres.copy_database("ledger_docs", template=ledger_template)
     service = Served(postgres.service_dsn("ledger_docs"), tmp_path_factory.mktemp("served"))
     service.start()
     yield service

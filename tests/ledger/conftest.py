@@ -12,7 +12,7 @@ from ingest_service.dev.postgres import EmbeddedPostgres
 def shared_ledger(postgres: EmbeddedPostgres, ledger_template: str) -> Iterator[str]:
     """The name of a migrated database."""
     name = "ledger_shared"
-    postgres.run_sql(f'CREATE DATABASE "{name}" TEMPLATE "{ledger_template}"')
+    postgres.copy_database(name, template=ledger_template)
     yield name
     postgres.run_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
 

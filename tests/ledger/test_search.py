@@ -78,7 +78,7 @@ ORACLE_FIELDS = (
 def full_ledger(postgres, ledger_template):
     """The name of a ledger with clips as a force has them."""
     name = "ledger_full"
-    postgres.run_sql(f'CREATE DATABASE "{name}" TEMPLATE "{ledger_template}"')
+    postgres.copy_database(name, template=ledger_template)
     asyncio.run(fill(postgres.owner_dsn(name), CLIPS))
     postgres.run_sql(MOVE_CLOCKS, database=name)
     yield name
