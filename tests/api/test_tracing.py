@@ -334,6 +334,16 @@ async def test_a_refusal_is_no_error(running, exported):
     assert {span.status.status_code for span in found} == {StatusCode.UNSET}
 
 
+async def test_other_bytes_than_were_said_are_no_failure_of_the_store(running, exported):
+    clip_id = (await running.announce())["clip_id"]
+    exported.clear()
+    await running.send(clip_id, **{"Content-Digest": digest_of(b"other")})
+
+    [put] = [span for span in exported.get_finished_spans() if span.name == "vault.put_object"]
+    assert put.attributes["ingest.body"] == "ChunkCorrupted"
+    assert put.status.status_code is StatusCode.UNSET
+
+
 async def test_what_a_block_refuses_is_no_failure_of_the_ledger(running, exported):
     with pytest.raises(UploadBusy), spans.job("refusing"):
         async with reading(running.opened.pool):
