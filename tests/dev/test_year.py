@@ -15,9 +15,9 @@ from ingest_service.dev.year.run import Outcome, run_year
 from ingest_service.resources import open_vault
 
 # A few months have everything in them that a year has; the share that is erased too.
-YEAR = Scenario(clips=240, year_days=100, mistake_days=(70, 95))
+YEAR = Scenario(clips=240, year_days=100, mistake_days=(70, 95), rest_days=3)
 # Some weeks are enough for a fault to show.
-WEEKS = Scenario(clips=150, year_days=60, mistake_days=(), plant_day=45)
+WEEKS = Scenario(clips=150, year_days=60, mistake_days=(), plant_day=45, rest_days=3)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ MISTAKE_DAYS: Final = (120, 250)
 _UNNOTICED_DAYS: Final = 12
 # What was released on the last day is chased, announced and erased, one after the other.
 _TAIL_DAYS: Final = 17
+_STEPS_OF_AN_END: Final = 3
 # For the estimate, until it is known.
 _USUAL_TAIL_DAYS: Final = 130
 _MORNING, _AFTERNOON, _EVENING = 7.0, 14.0, 18.0
@@ -37,6 +38,7 @@ class Scenario:
     year_days     while clips come in
     mistake_days  on which a policy that has forgotten what is evidence is put in force
     plant_day     from which on faults are planted
+    rest_days     after the year the jobs run every so many days, unless somebody has plans
     """
 
     clips: int
@@ -45,6 +47,7 @@ class Scenario:
     year_days: int = YEAR_DAYS
     mistake_days: tuple[int, ...] = MISTAKE_DAYS
     plant_day: int = 60
+    rest_days: int = 1
 
     def rules(self) -> RetentionRules:
         """Return the service's own rules; the breaker's numbers fit a force of this size."""
@@ -106,14 +109,20 @@ class Year:
         await self.rule_makers.make_rules()
         day, last_day = 0, self.scenario.year_days
         while day <= last_day:
-            await self._live_day(day)
+            if not self._may_rest(day, last_day):
+                await self._live_day(day)
             if day >= self.scenario.year_days - 1:
-                last_day = self.book.find_last_day(self.clock.start) + _TAIL_DAYS
+                rests = _STEPS_OF_AN_END * (self.scenario.rest_days - 1)
+                last_day = self.book.find_last_day(self.clock.start) + _TAIL_DAYS + rests
             day += 1
             elapsed_s = time.monotonic() - began
             is_known = day >= self.scenario.year_days
             total = last_day + 1 if is_known else self.scenario.year_days + _USUAL_TAIL_DAYS
             self.tell(Progress(day, self._next, day / total, elapsed_s, self.receiving_s))
+
+    def _may_rest(self, day: int, last_day: int) -> bool:
+        is_over = self.scenario.year_days <= day < last_day
+        return is_over and day % self.scenario.rest_days != 0 and not self.people.has_plans(day)
 
     async def _live_day(self, day: int) -> None:
         self.clock.move_to(day, _MORNING)

@@ -95,6 +95,10 @@ class People:
             if each.fate.state in _KEEPING:
                 self.book.note_kept(each.clip_id)
 
+    def has_plans(self, day: int) -> bool:
+        """Tell whether anybody has anything to do on a day."""
+        return bool(self.book.list_deeds(day)) or self.prosecutors.has_plans(day)
+
     # --- custodians --------------------------------------------------------------------------
 
     async def do_deeds(self, day: int) -> None:

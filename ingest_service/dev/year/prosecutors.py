@@ -38,6 +38,10 @@ class Prosecutors:
     mistaken: dict[int, list[tuple[Disclosure, str]]] = field(default_factory=dict)
     given: int = 0
 
+    def has_plans(self, day: int) -> bool:
+        """Tell whether a link is to be tried on a day, or revoked."""
+        return day - 1 in self.links or day in self.mistaken
+
     async def try_ended(self, day: int) -> None:
         """Try the links whose time ended yesterday: they must open nothing."""
         for disclosure, token in self.links.pop(day - 1, []):
