@@ -106,7 +106,8 @@ class ClipPage(BaseModel):
 
     clips: list[Clip]
     next_cursor: str | None = Field(
-        description="Pass as `cursor` for the next page; null: the end."
+        description="Pass as `cursor` for the next page; null: the end. A page may have fewer "
+        "clips than `limit`, or none, and a next one all the same: so with two ranges of time."
     )
     prev_cursor: str | None = Field(
         description="Pass as `cursor` for the page before; null: the start."

@@ -33,7 +33,10 @@ _TICK: Final = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a list, and the cursors of its neighbours; None: there is none."""
+    """A page of a list, and the cursors of its neighbours; None: there is none.
+
+    It may be short, or empty, and have a neighbour all the same: so many clips were looked at.
+    """
 
     clips: list[Clip]
     next_cursor: str | None
@@ -54,18 +57,23 @@ async def list_clips(
     place, direction = (None, _FORWARD) if cursor is None else _read_cursor(cursor, asked)
     async with reading(pool) as connection:
         limited = await _limit(asked, principal, connection)
-        found = await search.list_clips(
+        listed = await search.list_clips(
             connection, limited, place=place, direction=direction, limit=limit + 1
         )
-    is_more = len(found) > limit
-    found = found[:limit]
-    if direction == "backward":
+    found, until = listed.found[:limit], listed.until
+    # Where the page ends: at its last clip, or further on, where looking has stopped.
+    here = found[0].place if found else until
+    there = until or (found[-1].place if found else None)
+    is_more = until is not None or len(listed.found) > limit
+    if direction == "forward":
+        first, last, has_prev, has_next = here, there, place is not None, is_more
+    else:
         found.reverse()
-    has_next, has_prev = (is_more, place is not None) if direction == "forward" else (True, is_more)
+        first, last, has_prev, has_next = there, here, is_more, True
     return Page(
         [each.clip for each in found],
-        _make_cursor(asked, found[-1].place, "forward") if found and has_next else None,
-        _make_cursor(asked, found[0].place, "backward") if found and has_prev else None,
+        _make_cursor(asked, last, "forward") if last is not None and has_next else None,
+        _make_cursor(asked, first, "backward") if first is not None and has_prev else None,
     )
 
 
@@ -84,11 +92,11 @@ async def export_clips(
     while True:
         async with reading(pool) as connection:
             limited = await _limit(asked, principal, connection)
-            found = await search.list_clips(connection, limited, place=place, limit=_EXPORT_PAGE)
-        yield [each.clip for each in found]
-        if len(found) < _EXPORT_PAGE:
+            listed = await search.list_clips(connection, limited, place=place, limit=_EXPORT_PAGE)
+        yield [each.clip for each in listed.found]
+        if listed.until is None and len(listed.found) < _EXPORT_PAGE:
             return
-        place = found[-1].place
+        place = listed.until or listed.found[-1].place
 
 
 async def _limit(asked: Search, principal: Principal, connection: Connection) -> Search:

@@ -7,7 +7,6 @@ from uuid import UUID
 from ingest_service.actions.open_multipart import open_multipart
 from ingest_service.actions.seal_whole import seal_whole
 from ingest_service.actions.take_upload import refuse_ended
-from ingest_service.domain.admission import Place
 from ingest_service.domain.bytestream import (
     Disconnected,
     Hash,
@@ -21,7 +20,6 @@ from ingest_service.domain.sha256 import RunningSha256, resume_sha256
 from ingest_service.domain.upload import (
     PARTS_MAX,
     Part,
-    Sealable,
     Upload,
     UploadRules,
     number_part,
@@ -81,7 +79,6 @@ async def store_chunk(
     rules: UploadRules,
     now: Clock,
     seals: bool = False,
-    place: Place | None = None,
 ) -> StoredChunk:
     """Store one chunk as one S3 part and count it.
 
@@ -91,10 +88,8 @@ async def store_chunk(
 
     seals  the dock says that the clip is complete with this chunk: a clip of one part is sealed
            by the statement that counts it. Of others `is_complete` tells whether a seal is due.
-    place  of the body among the others; it is told whose camera's it is
 
     Raises:
-        Overloaded: the camera has as many bodies on their way as it may; nothing was read.
         ClipNotFound, UploadGone, SurfaceMismatch, ChunkIndexOutOfRange, ChunkMisshapen,
         ChunkConflict: nothing was read.
         ChunkCorrupted, Disconnected, BodyStalled, ShuttingDown: nothing was stored.
@@ -110,12 +105,10 @@ async def store_chunk(
         return await _explain(clip_id, station_id, chunk, pool, now)
     found, attempt = claimed
     upload = found.upload
-    if place is not None:
-        place.name_device(found.device_serial, clip_id)
-    # Here a refusal or a crash leaves a claim: the dock sends again and claims the next attempt.
+    # A crash here leaves a claim: the dock sends the chunk again and claims the next attempt.
     running = _follow(upload, chunk)
     try:
-        part, was_retried = await _put(found, attempt, chunk, body, running, pool, vault, budget)
+        part, was_retried = await _put(upload, attempt, chunk, body, running, pool, vault, budget)
     except StoredBytesLost:
         # An upload that ended meanwhile took its multipart upload along.
         async with reading(pool) as connection:
@@ -184,7 +177,7 @@ def _choose_hashes(
 
 
 async def _put(
-    found: Sealable,
+    upload: Upload,
     attempt: int,
     chunk: Chunk,
     source: Source,
@@ -194,9 +187,8 @@ async def _put(
     budget: ReplayBudget,
 ) -> tuple[Part, bool]:
     """Store the chunk; tell too whether an object was sent more than once."""
-    upload = found.upload
     hashes, checked_by = _choose_hashes(chunk, running, vault_checks=vault.checks_sha256)
-    keep = budget.take(chunk.length_bytes, upload.station_id, found.device_serial)
+    keep = budget.take(chunk.length_bytes, upload.station_id)
     body = PieceBody(
         source,
         chunk.length_bytes,
@@ -223,7 +215,7 @@ async def _put(
         raise Disconnected from short
     finally:
         if keep:
-            budget.give_back(chunk.length_bytes, upload.station_id, found.device_serial)
+            budget.give_back(chunk.length_bytes, upload.station_id)
 
 
 async def _explain(

@@ -7,8 +7,13 @@ learns down to where its page reaches; then it reads on in the cells that may ha
 is rare is found as fast as what is common, and nothing is sorted but the page.
 
 Clips that come in are a small rest beside those indexes (the view `coming_clips`), read whole.
+
+Two ranges of time at once have no index: the streams go by one of them, and the other may leave out
+any number of clips. What was received in a short time is read whole and sorted; else so many clips
+are looked at and no more, and a page may be short (`Listed.until`).
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +28,7 @@ Order = Literal["announced", "recorded", "raw", "due"]
 Path = Literal[
     "all", "status", "category_status", "borough_status", "cell", "station_status", "station",
     "device", "officer", "incident", "crime", "exhibit", "label", "label_status", "label_category",
-    "label_borough", "label_cell", "label_station",
+    "label_borough", "label_cell", "label_station", "received",
 ]  # fmt: skip
 Direction = Literal["forward", "backward"]
 
@@ -76,6 +81,24 @@ class Search:
             return "raw" if self.clock == "raw" else "recorded"
         return "announced" if self.erase_due_before is None else "due"
 
+    @property
+    def is_read_past(self) -> bool:
+        """Whether any number of clips may have to be read past: no index has both of two filters.
+
+        So it is with a second range of time, with two labels, and with a label's clips by a time
+        that has no stream for what else is asked for.
+        """
+        is_received = self.received_after is not None or self.received_before is not None
+        if self.tag is not None or self.media_flag is not None:
+            others = (self.category, self.station, self.borough, self.boroughs, self.stations)
+            if self.tag is not None and self.media_flag is not None:
+                return True
+            if self.order not in _NEWEST and any(each is not None for each in others):
+                return True
+        if self.order == "announced":
+            return False
+        return is_received or (self.order != "due" and self.erase_due_before is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -91,6 +114,18 @@ class Found:
 
     place: Place
     clip: Clip
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Some clips of a list, in its order or against it.
+
+    until  where looking has stopped although there are not as many clips as were asked for: the
+           list goes on beyond that place; None: they are as many, or the list ends here
+    """
+
+    found: list[Found]
+    until: Place | None = None
 
 
 # --- the statements ------------------------------------------------------------------------
@@ -237,17 +272,45 @@ _STATION_CELLS: Final[str] = """SELECT stations.station_id, clip_cells.cell_id
            AND clip_cells.status = ANY ($11::smallint[])"""
 
 
+# Of so many clips in all, each stream is looked at for its share, and never for more than the other
+# number; the page may not go beyond the nearest of the places where that ends. A stream that ends
+# before has nothing beyond. Nearly all streams are short, so it is some thousands that are read.
+_LOOKED_AT: Final = "16000"
+_LOOKED_AT_OF_EACH: Final = "800"
+_HORIZON: Final[str] = """
+    WITH cell AS MATERIALIZED (
+        SELECT row_number() OVER () AS cell_no, cells.*
+          FROM ({cells}) AS cells
+    ), share AS MATERIALIZED (
+        SELECT GREATEST(8, LEAST({of_each}, {looked_at} / GREATEST(1, count(*)))) AS clips
+          FROM cell
+    )
+    SELECT hit.place, hit.clip_id
+      FROM cell CROSS JOIN LATERAL (
+        SELECT {horizon_place} AS place, {stream}.clip_id
+          FROM {from} {low_index}
+           AND {high}
+      ORDER BY {sorted}
+        OFFSET (SELECT clips FROM share) - 1
+         LIMIT 1) AS hit
+  ORDER BY {merged}
+     LIMIT 1
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class _Way:
     """How one path reads: the cells, and by column of its index before the order's what it is.
 
     joined   what stands beside `clip_search`, with the order's columns
+    within   what bounds its clips beside the columns
     orders   those that it has an index for, or so few clips that they are sorted
     """
 
     cells: str
     columns: tuple[tuple[str, str], ...]
     joined: str = ""
+    within: str = ""
     orders: tuple[Order, ...] = ("announced", "recorded", "raw", "due")
 
 
@@ -290,7 +353,18 @@ _PATHS: Final[dict[Path, _Way]] = {
     "label_borough": _label(_BOROUGH_STATUS_CELLS, _BOROUGH, _STATUS, orders=_NEWEST),
     "label_cell": _label(_BOROUGH_CELLS, _CELL, orders=_NEWEST),
     "label_station": _label(_STATION_STATUS_CELLS, _STATION, _STATUS, orders=_NEWEST),
+    # What came in while few did, in any order; by announcement every path has that range.
+    "received": _Way(
+        _ONE_CELL,
+        (),
+        within="s.clip_id > $21 AND s.clip_id < $22",
+        orders=("recorded", "raw", "due"),
+    ),
 }
+# Of these there are so few clips that they may be read past.
+_FEW: Final[frozenset[Path]] = frozenset(
+    {"device", "officer", "incident", "crime", "exhibit", "received"}
+)
 # One stream needs no look ahead; of many, so many clips of each show where the page ends.
 _PEEKED: Final = "4"
 _NOT_PEEKED: Final = "0"
@@ -311,7 +385,8 @@ _EDGE: Final = (
 )
 
 
-def _compose(path: Path, order: Order, direction: Direction, limit: int) -> str:
+def _compose(path: Path, order: Order, direction: Direction, limit: int) -> tuple[str, str]:
+    """Return the statement of a list, and the one that finds how far it may look."""
     way = _PATHS[path]
     key = _KEYS[order]
     is_down = _IS_DESCENDING[order] == (direction == "forward")
@@ -334,8 +409,8 @@ def _compose(path: Path, order: Order, direction: Direction, limit: int) -> str:
         Where time is the order no other index has it, and a row would only be taken for a prefix.
         """
         if key:
-            fixed = " AND ".join(f"{c} = {v}" for c, v in way.columns)
-            return f"{fixed} AND ({', '.join([*ends, clip_id])}) {sign} ({', '.join(place)})"
+            row = f"({', '.join([*ends, clip_id])}) {sign} ({', '.join(place)})"
+            return " AND ".join([*(f"{c} = {v}" for c, v in way.columns), row])
         left = ", ".join([*columns, *ends, clip_id])
         return f"({left}) {sign} ({', '.join([*values, *place])})"
 
@@ -344,6 +419,10 @@ def _compose(path: Path, order: Order, direction: Direction, limit: int) -> str:
     # What the index leaves out, the planner must see left out.
     present = [*columns, *ends] if way.cells == _ONE_CELL or order == "due" else ends
     low = " AND ".join([low, *(f"{each} IS NOT NULL" for each in present)])
+    if way.within:
+        # Hidden, as the other filters are: by these bounds Postgres would read another index whole.
+        low = f"{way.within} AND CASE WHEN {low} AND {high} THEN true ELSE false END"
+        high = "true"
     known = {key, *(column.partition(".")[2] for column in columns)}
     if "cell_id" in known:
         known |= {"borough", "category", "status"}
@@ -381,11 +460,23 @@ def _compose(path: Path, order: Order, direction: Direction, limit: int) -> str:
         "merged_page": f"page.place {turn}, page.clip_id {turn}",
         "limit": str(limit),
         "peeked": _PEEKED if has_streams else _NOT_PEEKED,
+        "stream": stream,
+        "horizon_place": ends[0] if ends else "NULL::timestamptz",
+        "low_index": low,
+        "looked_at": _LOOKED_AT,
+        "of_each": _LOOKED_AT_OF_EACH,
     }
-    statement = _SHAPE
+    return _fill(_SHAPE, words), _fill(_HORIZON, words | {"from": _name_stream(way)})
+
+
+def _name_stream(way: _Way) -> str:
+    return "clip_labels AS t WHERE" if way.joined else "clip_search AS s WHERE s.is_settled AND"
+
+
+def _fill(shape: str, words: dict[str, str]) -> str:
     for name, word in words.items():
-        statement = statement.replace("{" + name + "}", word)
-    return statement
+        shape = shape.replace("{" + name + "}", word)
+    return shape
 
 
 _DIRECTIONS: Final[tuple[Direction, ...]] = ("forward", "backward")
@@ -393,11 +484,36 @@ _DIRECTIONS: Final[tuple[Direction, ...]] = ("forward", "backward")
 # argument the planner assumes a tenth of the table, and sorts that.
 LIMITS: Final = (101, 501)
 LISTS: Final[dict[tuple[Path, Order, Direction, int], str]] = {
-    (path, order, direction, limit): _compose(path, order, direction, limit)
+    (path, order, direction, limit): _compose(path, order, direction, limit)[0]
     for path, way in _PATHS.items()
     for order in way.orders
     for direction in _DIRECTIONS
     for limit in LIMITS
+}
+_ARGUMENT: Final = re.compile(r"\$(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """How far a list may look: a statement, and which of the list's arguments it takes."""
+
+    statement: str
+    arguments: tuple[int, ...]
+
+
+def _compose_horizon(path: Path, order: Order, direction: Direction) -> Horizon:
+    _, statement = _compose(path, order, direction, LIMITS[0])
+    used = sorted({int(number) for number in _ARGUMENT.findall(statement)})
+    numbered = _ARGUMENT.sub(lambda each: f"${used.index(int(each[1])) + 1}", statement)
+    return Horizon(numbered, tuple(used))
+
+
+HORIZONS: Final[dict[tuple[Path, Order, Direction], Horizon]] = {
+    (path, order, direction): _compose_horizon(path, order, direction)
+    for path, way in _PATHS.items()
+    if path not in _FEW
+    for order in way.orders
+    for direction in _DIRECTIONS
 }
 
 
@@ -473,23 +589,57 @@ async def list_clips(
     place: Place | None,
     direction: Direction = "forward",
     limit: int,
-) -> list[Found]:
+) -> Listed:
     """Return at most `limit` clips beyond a place, in the list's order (or against it).
 
     The announcement and the manifest of the clips are left out.
     """
-    statement = choose_statement(asked, direction=direction, limit=limit)
-    arguments = bind(asked, place=place, direction=direction, limit=limit)
     async with connection.transaction(readonly=True):
         await connection.execute(PLAN_STREAMS)
+        path, until = await plan_list(connection, asked, place=place, direction=direction)
+        statement = choose_statement(path, asked.order, direction=direction, limit=limit)
+        arguments = bind(asked, place=place, direction=direction, limit=limit, until=until)
         rows = await connection.fetch(statement, *arguments)
-    return [_read(dict(row)) for row in rows]
+    found = [_read(dict(row)) for row in rows]
+    return Listed(found, until if len(found) < limit else None)
 
 
-def choose_statement(asked: Search, *, direction: Direction, limit: int) -> str:
+# Clips lie in the order of their receipt: so many are some hundred pages.
+RECEIVED_MAX: Final = 10_000
+COUNT_RECEIVED: Final = """
+    SELECT count(*)
+      FROM (SELECT FROM clip_search
+             WHERE is_settled AND clip_id > $1 AND clip_id < $2 LIMIT $3) AS these
+"""
+
+
+async def plan_list(
+    connection: Connection, asked: Search, *, place: Place | None, direction: Direction
+) -> tuple[Path, Place | None]:
+    """Return by which index a list is read, and how far it may look; None: to its end.
+
+    Run after `PLAN_STREAMS`, in one transaction with the list.
+    """
+    path = choose_path(asked)
+    if not asked.is_read_past or path in _FEW:
+        return path, None
+    first_id, last_id = _first_id_of(asked.received_after), _last_id_before(asked.received_before)
+    if asked.order != "announced" and (first_id, last_id) != (FIRST_ID, LAST_ID):
+        received = await connection.fetchval(COUNT_RECEIVED, first_id, last_id, RECEIVED_MAX + 1)
+        if received <= RECEIVED_MAX:
+            return "received", None
+    horizon = HORIZONS[path, asked.order, direction]
+    arguments = bind(asked, place=place, direction=direction, limit=1)
+    row = await connection.fetchrow(
+        horizon.statement, *[arguments[number - 1] for number in horizon.arguments]
+    )
+    return path, None if row is None else Place(row["place"], row["clip_id"])
+
+
+def choose_statement(path: Path, order: Order, *, direction: Direction, limit: int) -> str:
     """Return the statement of a list; `limit` is at most the last of LIMITS."""
     enough = next(each for each in LIMITS if each >= limit)
-    return LISTS[choose_path(asked), asked.order, direction, enough]
+    return LISTS[path, order, direction, enough]
 
 
 def _read(row: dict[str, object]) -> Found:
@@ -499,9 +649,18 @@ def _read(row: dict[str, object]) -> Found:
 
 
 def bind(
-    asked: Search, *, place: Place | None, direction: Direction, limit: int
+    asked: Search,
+    *,
+    place: Place | None,
+    direction: Direction,
+    limit: int,
+    until: Place | None = None,
 ) -> tuple[object, ...]:
-    """Return the arguments of a list's statement."""
+    """Return the arguments of a list's statement.
+
+    place  the clips beyond it are asked for
+    until  and those up to this one, itself included
+    """
     order = asked.order
     low, high = {
         "announced": (None, None),
@@ -522,6 +681,12 @@ def bind(
             stop = min(stop, here)
         else:
             start = max(start, here)
+    if until is not None:
+        there = until.key or _FIRST_TIME
+        if _IS_DESCENDING[order] == (direction == "forward"):
+            start = max(start, (there, UUID(int=max(0, until.clip_id.int - 1))))
+        else:
+            stop = min(stop, (there, UUID(int=min(LAST_ID.int, until.clip_id.int + 1))))
     return (
         *start,
         *stop,
@@ -601,3 +766,5 @@ def list_statements() -> Iterator[tuple[str, str]]:
     """Return every list's name and statement, for whoever checks them."""
     for name, statement in LISTS.items():
         yield f"search.LISTS[{'-'.join(map(str, name))}]", statement
+    for place, horizon in HORIZONS.items():
+        yield f"search.HORIZONS[{'-'.join(place)}]", horizon.statement

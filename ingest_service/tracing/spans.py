@@ -7,10 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, Protocol
-from uuid import UUID
 
-# Ids as they are: nobody writes them out for a span that is not recorded.
-Value = str | int | float | bool | UUID
+Value = str | int | float | bool
 
 
 class Span(Protocol):
