@@ -5,6 +5,7 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
+from ingest_service.actions.announce_clip import announce_clip
 from ingest_service.actions.assert_metadata import AssertTools, assert_metadata
 from ingest_service.actions.collect_cosignatures import collect_cosignatures
 from ingest_service.actions.issue_receipt import issue_receipt
@@ -25,6 +26,7 @@ from ingest_service.domain.log_paths import (
 )
 from ingest_service.domain.manifest import MANIFESTS_PREFIX, ManifestName
 from ingest_service.domain.note import parse_verifier_key
+from ingest_service.domain.priority import PriorityClaim
 from ingest_service.domain.receipt import verify_receipt
 from ingest_service.domain.retention import RetentionRules
 from ingest_service.errors import VaultUnavailable
@@ -32,6 +34,7 @@ from ingest_service.ledger.assertions import list_assertions
 from ingest_service.ledger.connection import open_pool, reading
 from ingest_service.ledger.directory import Directory
 from ingest_service.notary.timestamps import make_time_authority
+from schemas.announcement import Announcement
 from tests.actions.engine import (
     DOCK,
     Process,
@@ -119,6 +122,35 @@ async def test_a_rebuilt_ledger_is_the_lost_one_and_its_audit_holds(kept, empty)
     assert [event.leaf for event in await list_log(empty)] == [
         event.leaf for event in await list_log(kept.pool)
     ]
+    await place_and_publish(empty, kept.vault)
+    assert told(await audit(empty, kept.vault)) == ""
+
+
+async def test_a_clip_that_claimed_priority_is_rebuilt_as_any_other(kept, empty):
+    service = Process("process-1", kept.pool, kept.vault)
+    footage = make_footage(20, "urgent")
+    raw = describe_recording(footage, category="traffic")
+    announced = await announce_clip(
+        Announcement.model_validate(raw),
+        raw,
+        DOCK,
+        pool=kept.pool,
+        directory=service.directory,
+        rules=service.rules,
+        now=utc_now,
+        claim=PriorityClaim(was_used=True),
+    )
+    clip_id = announced.clip.clip_id
+    await service.store(clip_id, 0, footage)
+    await service.seal(clip_id)
+    await service.read_back(clip_id)
+    await place_and_publish(kept.pool, kept.vault)
+
+    await rebuild(empty, kept.vault)
+
+    before, after = [await get_clip(pool, clip_id) for pool in (kept.pool, empty)]
+    assert (after.state, after.flags) == ("secured", before.flags)
+    assert "priority_unfounded" in after.flags
     await place_and_publish(empty, kept.vault)
     assert told(await audit(empty, kept.vault)) == ""
 

@@ -115,6 +115,21 @@ async def test_a_recording_goes_from_the_dock_to_secured_evidence(stack, recordi
     assert await read_back(stack, result["clip_id"]) == content
 
 
+async def test_a_recording_of_an_urgent_category_claims_priority_as_the_service_is_set(
+    stack, tmp_path
+):
+    path = tmp_path / "shots.mp4"
+    path.write_bytes(os.urandom(1000))
+
+    result = await result_of(await upload(stack["data_folder"], "--category", "firearms", path))
+
+    headers = {"Authorization": f"Bearer {stack['tokens']['reader']}"}
+    async with httpx.AsyncClient(base_url=stack["base_url"], trust_env=False) as http:
+        answer = await http.get(f"/v1/clips/{result['clip_id']}/events", headers=headers)
+    facts = answer.json()["events"][0]["leaf"]["facts"]
+    assert facts["priority"] == {"urgency": 0, "category": "firearms", "was_used": False}
+
+
 async def test_a_camera_is_emptied_against_a_receipt_that_anyone_can_check(stack, recording):
     sha256_hex = hashlib.sha256(recording.read_bytes()).hexdigest()
 
