@@ -235,7 +235,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         stack.push_async_callback(witnesses.close)
         budget = ReplayBudget(settings.replay_bytes_max)
         door = Door(settings.requests_in_work_max, pressure=pool.line.pressure)
-        bodies = Bodies(settings.bodies_max)
+        bodies = Bodies(settings.bodies_max, settings.bodies_per_device_max)
         await stack.enter_async_context(
             sampling(pool=pool, door=door, bodies=bodies, budget=budget, now=utc_now)
         )

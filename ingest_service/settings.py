@@ -225,6 +225,13 @@ class Settings(BaseSettings):
         "too. From nine tenths of it on only stations with less than an equal share of them may "
         "bring one more; the others come back. 0: any number.",
     )
+    bodies_per_device_max: int = Field(
+        default=32,
+        ge=0,
+        le=100_000,
+        description="Of them, of one camera (the clip's `device_serial`, at its station): more "
+        "than a dock sends for it, far less than its station's share. 0: any number.",
+    )
     feed_seats_max: int = Field(
         default=200,
         ge=1,

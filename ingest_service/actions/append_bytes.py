@@ -15,6 +15,7 @@ from ingest_service.actions.take_upload import (
     leave_upload,
     take_upload,
 )
+from ingest_service.domain.admission import Place
 from ingest_service.domain.bytestream import (
     BytesBody,
     Disconnected,
@@ -176,6 +177,7 @@ async def append_bytes(
     check: BodyCheck | None = None,
     joins: bool = False,
     progress: Callable[[int], None] | None = None,
+    place: Place | None = None,
 ) -> Upload:
     """Store a body and return the upload as it stands afterwards.
 
@@ -188,10 +190,12 @@ async def append_bytes(
     upload_length  as this request declares it; None when it does not
     progress       is told every offset that is durable on the way
     joins          the body is partials that are joined into a final
+    place          of the body among the others; it is told whose camera's it is
 
     Raises:
         UploadNotFound, UploadGone, UploadClosed, UploadBusy, OffsetMismatch, SurfaceMismatch,
         LengthExceeded, ClipTooLarge, InconsistentLength, AppendToFinal: nothing was read.
+        Overloaded: the camera has as many bodies on their way as it may; nothing was read.
         ChecksumMismatch, InvalidHeader: the body was read and none of it counted.
         Disconnected, BodyStalled, TakenOver, ShuttingDown: full parts are counted; so is the
             received prefix of the last one if it was still in memory.
@@ -221,12 +225,9 @@ async def append_bytes(
         progress=progress,
     )
     try:
-        _check_start(upload, offset_bytes, length_bytes, upload_length, rules)
-        if upload_length is not None and upload.length_bytes is None:
-            await _set_length(append, upload_length)
-        if upload.offset_bytes % upload.part_bytes:
-            async with reading(pool) as connection:
-                append.tails = await uploads.list_tails(connection, upload_id)
+        if place is not None:
+            place.name_device(upload.device_serial, upload_id)
+        await _start(append, offset_bytes, length_bytes, upload_length)
         await _drain(append, body, length_bytes, budget)
         if check is not None:
             check.verify()
@@ -248,6 +249,19 @@ async def append_bytes(
         if append.is_leased or append.has_leftovers:
             await _release(append)
     return append.upload
+
+
+async def _start(
+    append: _Append, offset_bytes: int, length_bytes: int | None, upload_length: int | None
+) -> None:
+    """Refuse what does not go on where the upload ends; learn what it ends with."""
+    upload = append.upload
+    _check_start(upload, offset_bytes, length_bytes, upload_length, append.rules)
+    if upload_length is not None and upload.length_bytes is None:
+        await _set_length(append, upload_length)
+    if upload.offset_bytes % upload.part_bytes:
+        async with reading(append.pool) as connection:
+            append.tails = await uploads.list_tails(connection, upload.upload_id)
 
 
 async def _is_overtaken(upload: Upload, pool: Pool) -> bool:
@@ -377,7 +391,7 @@ async def _store_piece(
     """Stream one piece of known length to the vault as it arrives, then count it."""
     start = append.upload.offset_bytes
     fills_part = length_bytes == to_part_end
-    keep = budget.take(length_bytes, append.upload.station_id)
+    keep = budget.take(length_bytes, append.upload.station_id, append.upload.device_serial)
     joins = fills_part and bool(append.tails)
     piece = PieceBody(
         body,
@@ -400,14 +414,14 @@ async def _store_piece(
         raise ShuttingDown from None
     finally:
         if keep:
-            budget.give_back(length_bytes, append.upload.station_id)
+            budget.give_back(length_bytes, append.upload.station_id, append.upload.device_serial)
 
 
 async def _store_gathered(
     append: _Append, body: Inflow, bytes_max: int, to_part_end: int, budget: ReplayBudget
 ) -> int:
     """Gather a piece of a body of unknown length in memory, then store and count it."""
-    keep = budget.take(to_part_end, append.upload.station_id)
+    keep = budget.take(to_part_end, append.upload.station_id, append.upload.device_serial)
     wanted = bytes_max if keep else min(GATHER_BYTES, bytes_max)
     blocks: list[bytes] = []
     gathered = 0
@@ -438,7 +452,7 @@ async def _store_gathered(
             )
     finally:
         if keep:
-            budget.give_back(to_part_end, append.upload.station_id)
+            budget.give_back(to_part_end, append.upload.station_id, append.upload.device_serial)
     if cut is not None:
         raise cut
     return gathered

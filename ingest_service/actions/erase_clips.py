@@ -158,7 +158,7 @@ async def _execute(
         if attempt is None:
             return None
         [clip] = await list_living(connection, [clip_id])
-    with spans.step("erase_clip", clip_id=str(clip_id)):
+    with spans.step("erase_clip", clip_id=clip_id):
         try:
             # The evidence first: as long as it is there, the intent can be taken back.
             await vault.delete(clip.object_key or "", clip.object_version)

@@ -7,6 +7,7 @@ from uuid import UUID
 from ingest_service.actions.open_multipart import open_multipart
 from ingest_service.actions.seal_whole import seal_whole
 from ingest_service.actions.take_upload import refuse_ended
+from ingest_service.domain.admission import Place
 from ingest_service.domain.bytestream import (
     Disconnected,
     Hash,
@@ -20,6 +21,7 @@ from ingest_service.domain.sha256 import RunningSha256, resume_sha256
 from ingest_service.domain.upload import (
     PARTS_MAX,
     Part,
+    Sealable,
     Upload,
     UploadRules,
     number_part,
@@ -79,6 +81,7 @@ async def store_chunk(
     rules: UploadRules,
     now: Clock,
     seals: bool = False,
+    place: Place | None = None,
 ) -> StoredChunk:
     """Store one chunk as one S3 part and count it.
 
@@ -88,8 +91,10 @@ async def store_chunk(
 
     seals  the dock says that the clip is complete with this chunk: a clip of one part is sealed
            by the statement that counts it. Of others `is_complete` tells whether a seal is due.
+    place  of the body among the others; it is told whose camera's it is
 
     Raises:
+        Overloaded: the camera has as many bodies on their way as it may; nothing was read.
         ClipNotFound, UploadGone, SurfaceMismatch, ChunkIndexOutOfRange, ChunkMisshapen,
         ChunkConflict: nothing was read.
         ChunkCorrupted, Disconnected, BodyStalled, ShuttingDown: nothing was stored.
@@ -105,10 +110,12 @@ async def store_chunk(
         return await _explain(clip_id, station_id, chunk, pool, now)
     found, attempt = claimed
     upload = found.upload
-    # A crash here leaves a claim: the dock sends the chunk again and claims the next attempt.
+    if place is not None:
+        place.name_device(found.device_serial, clip_id)
+    # Here a refusal or a crash leaves a claim: the dock sends again and claims the next attempt.
     running = _follow(upload, chunk)
     try:
-        part, was_retried = await _put(upload, attempt, chunk, body, running, pool, vault, budget)
+        part, was_retried = await _put(found, attempt, chunk, body, running, pool, vault, budget)
     except StoredBytesLost:
         # An upload that ended meanwhile took its multipart upload along.
         async with reading(pool) as connection:
@@ -177,7 +184,7 @@ def _choose_hashes(
 
 
 async def _put(
-    upload: Upload,
+    found: Sealable,
     attempt: int,
     chunk: Chunk,
     source: Source,
@@ -187,8 +194,9 @@ async def _put(
     budget: ReplayBudget,
 ) -> tuple[Part, bool]:
     """Store the chunk; tell too whether an object was sent more than once."""
+    upload = found.upload
     hashes, checked_by = _choose_hashes(chunk, running, vault_checks=vault.checks_sha256)
-    keep = budget.take(chunk.length_bytes, upload.station_id)
+    keep = budget.take(chunk.length_bytes, upload.station_id, found.device_serial)
     body = PieceBody(
         source,
         chunk.length_bytes,
@@ -215,7 +223,7 @@ async def _put(
         raise Disconnected from short
     finally:
         if keep:
-            budget.give_back(chunk.length_bytes, upload.station_id)
+            budget.give_back(chunk.length_bytes, upload.station_id, found.device_serial)
 
 
 async def _explain(

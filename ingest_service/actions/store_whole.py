@@ -56,7 +56,8 @@ async def store_whole(
     key = object_key_for(upload.own_clip_id, upload.upload_id, "opening")
     length_bytes = upload.length_bytes or 0
     running = resume_sha256(None)
-    keep = budget.take(length_bytes, upload.station_id)
+    device_serial = announced.clip.device_serial
+    keep = budget.take(length_bytes, upload.station_id, device_serial)
     piece = PieceBody(body, length_bytes, hashes=[running], keep=keep)
     store_prefix = partial(_store_prefix, upload, piece, pool, vault, holders, budget, rules, now)
     try:
@@ -73,7 +74,7 @@ async def store_whole(
         raise ShuttingDown from None
     finally:
         if keep:
-            budget.give_back(length_bytes, upload.station_id)
+            budget.give_back(length_bytes, upload.station_id, device_serial)
     part = Part(0, 0, length_bytes, None, stored.etag, key, stored.version)
     sha256 = running.digest()
     clip: Clip | None = announced.clip

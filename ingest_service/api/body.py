@@ -3,39 +3,49 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
 from ingest_service import telemetry
+from ingest_service.domain.admission import Place, name_device
 from ingest_service.domain.breaker import HOLDS_BYTES
 from ingest_service.domain.bytestream import Disconnected
+from ingest_service.domain.tus_metadata import find_device_serial
 from ingest_service.errors import BodyStalled, Overloaded
 from ingest_service.resources import Resources
 
 
 @contextmanager
 def receiving(
-    request: Request, opened: Resources, station_id: str, *, was_let_in: bool = False
+    request: Request,
+    opened: Resources,
+    station_id: str,
+    *,
+    upload_id: UUID | None = None,
+    was_let_in: bool = False,
 ) -> "Iterator[RequestBody]":
     """Lend the body of a request that brings footage: limited, counted, told in the log line.
 
+    upload_id   that the request names, or the clip's
     was_let_in  `refuse_crowd` was asked before something was done for this request
 
     Raises:
-        Overloaded: the station has its share of the bodies that may be on their way; nothing of
-            this one was read.
+        Overloaded: the station, or the camera, has its share of the bodies that may be on their
+            way; nothing of this one was read.
         ClientDisconnect: the dock went away; there is nobody left to answer.
     """
     if not was_let_in:
-        refuse_crowd(opened, station_id)
+        refuse_crowd(opened, station_id, upload_id=upload_id)
+    place = Place(opened.bodies, station_id, was_let_in=was_let_in)
     body = RequestBody(
         request.receive,
         stall_timeout_s=opened.rules.body_stall_timeout_s,
         bytes_s_min=opened.rules.body_bytes_s_min,
+        place=place,
     )
     telemetry.ACTIVE_BODIES.inc()
-    opened.bodies.enter(station_id)
     opened.drain.enter(body)
     try:
         yield body
@@ -45,20 +55,47 @@ def receiving(
         body.close()
         HOLDS_BYTES.set(False)
         opened.drain.forget(body)
-        opened.bodies.leave(station_id)
+        place.leave()
+        if place.was_refused:
+            telemetry.SHED.labels("device").inc()
         telemetry.ACTIVE_BODIES.dec()
         telemetry.add_fields(bytes=body.received_bytes)
 
 
-def refuse_crowd(opened: Resources, station_id: str) -> None:
-    """Refuse a body before anything is done for it, where its station has more than its share.
+def refuse_crowd(
+    opened: Resources,
+    station_id: str,
+    *,
+    upload_id: UUID | None = None,
+    metadata: str | None = None,
+) -> None:
+    """Refuse a body before anything is done for it, where others are to come first.
+
+    Its station has more than its share; or its camera has as many as it may, where that can be
+    known without the ledger: some camera has, and the request names it (a creation), or was
+    refused before (an upload that is known). Else the action tells it.
+
+    upload_id  that the request names, or the clip's
+    metadata   Upload-Metadata of a creation
 
     Raises:
         Overloaded: nothing was read.
+        InvalidHeader: the metadata cannot be read.
     """
-    wait_s = opened.bodies.find_wait(station_id)
+    bodies = opened.bodies
+    wait_s = bodies.find_wait(station_id)
     if wait_s is not None:
         telemetry.SHED.labels("share").inc()
+        raise Overloaded(wait_s)
+    if not bodies.has_full_devices:
+        return
+    if upload_id is None:
+        device = name_device(station_id, find_device_serial(metadata))
+    else:
+        device = bodies.find_device(upload_id)
+    wait_s = bodies.find_device_wait(device)
+    if wait_s is not None:
+        telemetry.SHED.labels("device").inc()
         raise Overloaded(wait_s)
 
 
@@ -71,9 +108,17 @@ class RequestBody:
     for the store) it must bring so many bytes.
 
     bytes_s_min  0: however slow
+    place        among the bodies that are on their way; None: nobody counts them
     """
 
-    def __init__(self, receive: Receive, *, stall_timeout_s: float, bytes_s_min: int = 0) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        *,
+        stall_timeout_s: float,
+        bytes_s_min: int = 0,
+        place: Place | None = None,
+    ) -> None:
         self._receive = receive
         self._stall_timeout_s = stall_timeout_s
         self._bytes_s_min = bytes_s_min
@@ -86,6 +131,7 @@ class RequestBody:
         self._timer: asyncio.TimerHandle | None = None
         self._waits_since: float = 0
         self.received_bytes = 0
+        self.place = place
 
     async def read(self, bytes_max: int) -> bytes:
         """Return the next 1..bytes_max bytes, or b'' at the end.

@@ -179,7 +179,7 @@ async def post_chunk(
     digest = parse_content_digest(request.headers.get(CONTENT_DIGEST))
     chunk = Chunk(index, _content_length(request), digest)
     telemetry.add_fields(clip_id=str(clip_id), chunk_index=index)
-    with receiving(request, opened, principal.id) as body:
+    with receiving(request, opened, principal.id, upload_id=clip_id) as body:
         stored = await store_chunk(
             clip_id,
             principal.id,
@@ -191,6 +191,7 @@ async def post_chunk(
             rules=opened.rules,
             now=opened.now,
             seals=seal,
+            place=body.place,
         )
     if stored.is_new:
         telemetry.CHUNK_BYTES.labels("native").inc(chunk.length_bytes)

@@ -100,7 +100,7 @@ async def create(request: Request, opened: Resources, principal: Principal) -> R
         check = _find_check(request)
         has_body = is_complete or body_bytes != 0
         if has_body:
-            refuse_crowd(opened, principal.id)
+            refuse_crowd(opened, principal.id, metadata=request.headers.get("upload-metadata"))
         announced = await open_upload(
             length_bytes,
             request.headers.get("upload-metadata"),

@@ -56,8 +56,8 @@ _LONG: Final = {
 }
 # Probes and open pages ask every few seconds; their lines would bury the others.
 _QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v1/ops"})
-# Asked every few seconds by machines, and of no upload.
-_UNTRACED_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
+# Asked every few seconds by machines, and of no upload; a stream would be a trace of days.
+_UNTRACED_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics", "/v1/events/stream"})
 # Thousands a second when it matters: they are counted, and one line tells of many.
 _SHED_OUTCOMES: Final = frozenset({"overloaded", "ledger-busy"})
 _SHED_LINE_EVERY_S: Final = 10.0

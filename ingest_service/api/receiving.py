@@ -67,7 +67,9 @@ async def receive_bytes(
     """
     telemetry.add_fields(upload_id=str(upload_id))
     try:
-        with receiving(request, opened, principal.id, was_let_in=was_let_in) as body:
+        with receiving(
+            request, opened, principal.id, upload_id=upload_id, was_let_in=was_let_in
+        ) as body:
             upload = await append_bytes(
                 upload_id,
                 principal.id,
@@ -84,6 +86,7 @@ async def receive_bytes(
                 completion=sent.completion,
                 check=sent.check,
                 progress=sent.progress,
+                place=body.place,
             )
     except (UploadClosed, UploadBusy) as closed:
         upload = await _answer_repeat(upload_id, sent, opened, closed)
@@ -101,6 +104,8 @@ async def receive_whole(request: Request, announced: Announced, opened: Resource
     """
     station_id = announced.upload.station_id
     with receiving(request, opened, station_id, was_let_in=True) as body:
+        if body.place is not None:
+            body.place.name_device(announced.clip.device_serial, announced.upload.upload_id)
         upload = await store_whole(
             announced,
             body,

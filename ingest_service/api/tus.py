@@ -134,7 +134,7 @@ async def post_upload(request: Request, opened: Opened, principal: Station) -> R
         raise LengthExceeded(length_bytes or 0)
     check = find_check(request) if has_body else None
     if has_body:
-        refuse_crowd(opened, principal.id)
+        refuse_crowd(opened, principal.id, metadata=request.headers.get("upload-metadata"))
     station = await opened.authenticator.station_of(principal)
     metadata = request.headers.get("upload-metadata")
     # All of a small clip comes with what opens it.

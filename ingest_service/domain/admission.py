@@ -8,6 +8,9 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
+from uuid import UUID
+
+from ingest_service.errors import Overloaded
 
 # `bytes` goes on with what was accepted (chunk, seal, offset), `ask` wants to know what became of
 # it (receipt), `new` begins something (announcement) or serves nobody who holds evidence (queries).
@@ -117,6 +120,8 @@ class Appointments:
 
 # Nobody takes this much of what is shared: whoever comes late, and has little, finds room.
 RESERVE_SHARE: Final = 0.1
+# One camera's bodies are kept in so much of the memory at most, but for the first of them.
+DEVICE_SHARE: Final = 0.5
 
 
 def is_within_share(amount: int, *, own: int, used: int, limit: int, owner_count: int) -> bool:
@@ -133,28 +138,53 @@ def is_within_share(amount: int, *, own: int, used: int, limit: int, owner_count
     return after <= limit * (1 - RESERVE_SHARE) or (own + amount) * owner_count <= limit
 
 
+# A camera of one station. Somebody elsewhere who uses its serial takes nothing from it.
+Device = tuple[str, str]
+# What stands for the serial of a camera that nobody has named: of many, and none of them.
+UNKNOWN_DEVICE: Final = "unknown"
+# One whose dock asks again is refused before the ledger is asked whose it is. So many are kept.
+_CROWDED_MAX: Final = 10_000
+
+
+def name_device(station_id: str, device_serial: str | None) -> Device | None:
+    """Return whose limit counts; None: nobody knows which camera it is, its station's must do."""
+    if device_serial is None or device_serial == UNKNOWN_DEVICE:
+        return None
+    return station_id, device_serial
+
+
 class Bodies:
     """How many request bodies are on their way into this process, and whose; who may bring more.
 
     A station of two hundred cameras does not keep out one of two: once most places are taken, who
-    has more than an equal share of them is told to come back, and who has less is let in.
+    has more than an equal share of them is told to come back, and who has less is let in. One
+    camera that opens a hundred requests does not take its station's share: it has places enough
+    for what it can send, and no more, however empty the house is.
 
     Concurrency: any number of tasks of one event loop.
 
-    bodies_max  of all stations together; 0: any number
+    bodies_max     of all stations together; 0: any number
+    of_device_max  of one camera; 0: any number
     """
 
     def __init__(
         self,
         bodies_max: int = 0,
+        of_device_max: int = 0,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.bodies_max = bodies_max
         self.count = 0
+        self.of_device_max = of_device_max
         self._of: dict[str, int] = {}
+        self._of_device: dict[Device, int] = {}
+        self._full: set[Device] = set()
+        self._crowded: dict[UUID, Device] = {}
         self._appointments = Appointments(monotonic=monotonic, chance=chance)
+        # A line of their own: a camera that asks without end lengthens nobody else's.
+        self._device_appointments = Appointments(monotonic=monotonic, chance=chance)
 
     def find_wait(self, station_id: str) -> int | None:
         """Return after how many seconds a station may bring one more body; None: now."""
@@ -183,6 +213,86 @@ class Bodies:
             self._of[station_id] = left
         else:
             del self._of[station_id]
+
+    @property
+    def has_full_devices(self) -> bool:
+        """Whether some camera has as many as it may: only then is it worth asking which."""
+        return bool(self._full)
+
+    def find_device(self, upload_id: UUID) -> Device | None:
+        """Return whose an upload (or clip) is that was refused for its camera's sake."""
+        return self._crowded.get(upload_id)
+
+    def find_device_wait(self, device: Device | None) -> int | None:
+        """Return after how many seconds a camera may bring one more body; None: now."""
+        return self._device_appointments.refuse() if device in self._full else None
+
+    def enter_device(self, device: Device) -> None:
+        """Count one body of a camera, until `leave_device`."""
+        self._device_appointments.admit()
+        count = self._of_device[device] = self._of_device.get(device, 0) + 1
+        if 0 < self.of_device_max <= count:
+            self._full.add(device)
+
+    def leave_device(self, device: Device) -> None:
+        """Count one body of a camera less; one that has none is forgotten."""
+        count = self._of_device[device] - 1
+        if count < self.of_device_max:
+            self._full.discard(device)
+        if count:
+            self._of_device[device] = count
+        else:
+            del self._of_device[device]
+
+    def note_crowded(self, upload_id: UUID, device: Device) -> None:
+        """Remember whose an upload (or clip) is, so that its next request costs nothing."""
+        self._crowded[upload_id] = device
+        if len(self._crowded) > _CROWDED_MAX:
+            del self._crowded[next(iter(self._crowded))]
+
+
+class Place:
+    """One body's place among the others: its station's, and its camera's once that is known.
+
+    was_let_in   something was done for it already: it is counted, and refused no more
+    was_refused  its camera had as many as it may
+    """
+
+    __slots__ = ("_bodies", "_device", "_station_id", "_was_let_in", "was_refused")
+
+    def __init__(self, bodies: Bodies, station_id: str, *, was_let_in: bool = False) -> None:
+        self._bodies = bodies
+        self._station_id = station_id
+        self._was_let_in = was_let_in
+        self._device: Device | None = None
+        self.was_refused = False
+        bodies.enter(station_id)
+
+    def name_device(self, device_serial: str | None, upload_id: UUID) -> None:
+        """Say whose body it is, before the first byte of it is read.
+
+        upload_id  or the clip's: what the next request of the kind will name
+
+        Raises:
+            Overloaded: this camera has as many on their way as it may.
+        """
+        device = name_device(self._station_id, device_serial)
+        if device is None:
+            return
+        if not self._was_let_in:
+            wait_s = self._bodies.find_device_wait(device)
+            if wait_s is not None:
+                self.was_refused = True
+                self._bodies.note_crowded(upload_id, device)
+                raise Overloaded(wait_s)
+        self._device = device
+        self._bodies.enter_device(device)
+
+    def leave(self) -> None:
+        """Leave."""
+        self._bodies.leave(self._station_id)
+        if self._device is not None:
+            self._bodies.leave_device(self._device)
 
 
 class Door:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
-from ingest_service.domain.admission import is_within_share
+from ingest_service.domain.admission import DEVICE_SHARE, Device, is_within_share, name_device
 from ingest_service.errors import ChunkCorrupted, ChunkMisshapen
 
 
@@ -14,16 +14,23 @@ class Disconnected(Exception):
 class ReplayBudget:
     """Memory of this process for bytes that are kept until the vault has them.
 
-    The last of it is for stations that have less than an equal share.
+    The last of it is for stations that have less than an equal share. No camera has more than
+    half of it: the others of its station find some.
     """
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
         self.used_bytes = 0
         self._of: dict[str, int] = {}
+        self._of_device: dict[Device, int] = {}
 
-    def take(self, length_bytes: int, station_id: str) -> bool:
-        """Reserve memory for one body; False when the budget, or the station's share, is spent."""
+    def take(self, length_bytes: int, station_id: str, device_serial: str | None = None) -> bool:
+        """Reserve memory for one body; False when the budget, or a share of it, is spent."""
+        device = name_device(station_id, device_serial)
+        if device is not None:
+            held = self._of_device.get(device, 0)
+            if held and held + length_bytes > self.bytes_max * DEVICE_SHARE:
+                return False
         own = self._of.get(station_id, 0)
         if not is_within_share(
             length_bytes,
@@ -35,9 +42,13 @@ class ReplayBudget:
             return False
         self.used_bytes += length_bytes
         self._of[station_id] = own + length_bytes
+        if device is not None:
+            self._of_device[device] = held + length_bytes
         return True
 
-    def give_back(self, length_bytes: int, station_id: str) -> None:
+    def give_back(
+        self, length_bytes: int, station_id: str, device_serial: str | None = None
+    ) -> None:
         """Return what was taken."""
         self.used_bytes -= length_bytes
         left = self._of.get(station_id, 0) - length_bytes
@@ -45,6 +56,14 @@ class ReplayBudget:
             self._of[station_id] = left
         else:
             self._of.pop(station_id, None)
+        device = name_device(station_id, device_serial)
+        if device is None:
+            return
+        left = self._of_device.get(device, 0) - length_bytes
+        if left > 0:
+            self._of_device[device] = left
+        else:
+            self._of_device.pop(device, None)
 
 
 class Source(Protocol):

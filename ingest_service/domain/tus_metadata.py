@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from ingest_service.domain.admission import UNKNOWN_DEVICE
 from ingest_service.errors import InvalidHeader
 from schemas.announcement import Announcement
 
@@ -42,6 +43,19 @@ def parse_metadata(value: str | None) -> dict[str, str]:
     return pairs
 
 
+def find_device_serial(value: str | None) -> str | None:
+    """Return which camera an Upload-Metadata field names; None: it does not say.
+
+    Raises:
+        InvalidHeader: as `parse_metadata`.
+    """
+    return _clean(parse_metadata(value).get("device_serial", "")) or None
+
+
+def _clean(value: str) -> str:
+    return _CONTROL.sub("", value).strip()
+
+
 def _decode(text: str) -> str:
     try:
         decoded = base64.b64decode(text, validate=True).decode("utf-8", "replace")
@@ -64,10 +78,10 @@ def make_announcement(
     members: dict[str, Any] = {}
     for key, value in pairs.items():
         name = _ALIASES.get(key, key)
-        cleaned = _CONTROL.sub("", value).strip()
+        cleaned = _clean(value)
         if cleaned and name not in members:
             members[name] = cleaned
-    for name, stand_in in (("device_serial", "unknown"), ("recording_id", upload_name)):
+    for name, stand_in in (("device_serial", UNKNOWN_DEVICE), ("recording_id", upload_name)):
         if name not in members:
             members[name] = stand_in
             flags.append(f"{name}_missing")
@@ -80,7 +94,7 @@ def make_announcement(
                 flags.append(f"unreadable:{name}")
                 dropped = members.pop(name)
                 if name == "device_serial":
-                    members[name] = "unknown"
+                    members[name] = UNKNOWN_DEVICE
                 elif name == "recording_id":
                     members[name] = upload_name
                 else:

@@ -30,6 +30,7 @@ class Upload:
     length_bytes  None until the client tells it
     concat        Upload-Concat as received
     is_ietf       opened by the IETF protocol: complete only when the client says so
+    device_serial of its clip; told to who takes the upload to write, and else None
     """
 
     upload_id: UUID
@@ -52,6 +53,7 @@ class Upload:
     concat: str | None = None
     partial_ids: list[UUID] | None = None
     is_ietf: bool = False
+    device_serial: str | None = None
 
     @property
     def own_clip_id(self) -> UUID:

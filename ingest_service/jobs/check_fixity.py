@@ -56,7 +56,7 @@ async def check_next_fixity(opened: Resources) -> int:
         )
     if clip is None:
         return 0
-    spans.describe(clip_id=str(clip.clip_id))
+    spans.describe(clip_id=clip.clip_id)
     result = await check_fixity(
         clip,
         pool=opened.pool,

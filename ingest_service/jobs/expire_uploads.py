@@ -27,7 +27,7 @@ async def expire_uploads(opened: Resources) -> int:
         due = await list_expired(connection, limit=_BATCH)
     cleared = 0
     for upload_id in due:
-        with spans.step("expire_upload", upload_id=str(upload_id)):
+        with spans.step("expire_upload", upload_id=upload_id):
             is_expired = await expire_upload(
                 upload_id, pool=opened.pool, vault=opened.vault, now=opened.now
             )

@@ -21,7 +21,7 @@ async def finish_uploads(opened: Resources) -> int:
         due = await list_due_finishes(connection, limit=_BATCH)
     for upload_id in due:
         try:
-            with spans.step("finish_upload", upload_id=str(upload_id)):
+            with spans.step("finish_upload", upload_id=upload_id):
                 done = await finish_upload(
                     upload_id, pool=opened.pool, vault=opened.vault, now=opened.now
                 )

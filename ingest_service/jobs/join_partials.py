@@ -21,7 +21,7 @@ async def join_due_partials(opened: Resources) -> int:
     joined = 0
     for upload_id in due:
         try:
-            with spans.step("join_partials", upload_id=str(upload_id)):
+            with spans.step("join_partials", upload_id=upload_id):
                 done = await join_partials(
                     upload_id,
                     pool=opened.pool,

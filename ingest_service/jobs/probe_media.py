@@ -34,7 +34,7 @@ async def probe_next_media(opened: Resources) -> int:
     if claim is None:
         # The log always grows a little; only a long way to go is work that is left.
         return 1 if read == EVENTS_MAX and not is_busy else 0
-    spans.describe(clip_id=str(claim.clip_id))
+    spans.describe(clip_id=claim.clip_id)
     facts = await probe_clip(
         claim, pool=opened.pool, vault=opened.vault, now=opened.now, limits=limits
     )

@@ -35,7 +35,7 @@ async def read_back_next(opened: Resources) -> int:
         )
     for clip in claimed:
         clip_id = clip.clip_id
-        spans.describe(clip_id=str(clip_id), upload_id=str(clip.upload_id))
+        spans.describe(clip_id=clip_id, upload_id=clip.upload_id)
         state = await read_back_claimed(
             clip,
             pool=opened.pool,

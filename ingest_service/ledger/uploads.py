@@ -62,7 +62,8 @@ TAKE_UPLOAD: Final = """
  RETURNING upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
            hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
            tus_metadata, expires_at, kind,
-           concat, partial_ids, is_ietf
+           concat, partial_ids, is_ietf,
+           (SELECT device_serial FROM clips WHERE clips.clip_id = uploads.clip_id) AS device_serial
 """
 
 
@@ -88,7 +89,8 @@ SEIZE_UPLOAD: Final = """
  RETURNING upload_id, clip_id, station_id, surface, state, length_bytes, part_bytes, offset_bytes,
            hashed_bytes, sha256_state, epoch, leased_by, multipart_key, multipart_id,
            tus_metadata, expires_at, kind,
-           concat, partial_ids, is_ietf
+           concat, partial_ids, is_ietf,
+           (SELECT device_serial FROM clips WHERE clips.clip_id = uploads.clip_id) AS device_serial
 """
 
 

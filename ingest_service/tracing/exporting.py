@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Token
 from typing import Final
+from uuid import UUID
 
 import structlog
 from opentelemetry.context import Context
@@ -37,6 +38,7 @@ from ingest_service import VERSION, telemetry
 from ingest_service.tracing import spans
 from ingest_service.tracing.spans import Span, Value
 
+Plain = str | int | float | bool
 Headers = Iterable[tuple[bytes, bytes]]
 
 # So many wait for the collector at most; what ends beyond is lost. Some MB.
@@ -270,7 +272,7 @@ class _Tracer:
         self.outbox = outbox
 
     def begin(
-        self, name: str, context: Context, kind: SpanKind, attributes: dict[str, Value]
+        self, name: str, context: Context, kind: SpanKind, attributes: dict[str, Plain]
     ) -> OtelSpan:
         """Begin a span of OpenTelemetry's."""
         return self._tracer.start_span(name, context=context, kind=kind, attributes=attributes)
@@ -288,9 +290,11 @@ class _Tracer:
         return _Root(span, self)
 
 
-def _name_attributes(attributes: dict[str, Value | None]) -> dict[str, Value]:
+def _name_attributes(attributes: dict[str, Value | None]) -> dict[str, Plain]:
     return {
-        name.replace("__", "."): value for name, value in attributes.items() if value is not None
+        name.replace("__", "."): str(value) if isinstance(value, UUID) else value
+        for name, value in attributes.items()
+        if value is not None
     }
 
 

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, Protocol
+from uuid import UUID
 
-Value = str | int | float | bool
+# Ids as they are: nobody writes them out for a span that is not recorded.
+Value = str | int | float | bool | UUID
 
 
 class Span(Protocol):

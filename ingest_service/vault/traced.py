@@ -5,7 +5,9 @@ from contextlib import aclosing, contextmanager
 from datetime import datetime
 from typing import cast
 
+from ingest_service.domain.bytestream import Disconnected
 from ingest_service.domain.retention import LockMode
+from ingest_service.errors import Rejected
 from ingest_service.tracing import spans
 from ingest_service.vault import Body, StoreAbilities, StoredObject, StoredPart, Vault
 
@@ -44,6 +46,11 @@ class TracedVault:
         )
         try:
             yield span
+        except (Disconnected, Rejected) as error:
+            # The dock went away, or sent other bytes than it said: not the store's doing.
+            span.describe(ingest__body=type(error).__name__)
+            span.end()
+            raise
         except BaseException as error:
             span.end(error)
             raise

@@ -12,22 +12,28 @@ from contextlib import asynccontextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import perf_counter
+from uuid import uuid4
 
 import httpx
 import pytest
 import structlog
 import uvicorn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
+from ingest_service import VERSION
 from ingest_service.actions.register_station import register_station
 from ingest_service.api.wire import GuardedProtocol
 from ingest_service.app import create_app
 from ingest_service.courier.webhooks import Courier
 from ingest_service.domain.clock import utc_now
 from ingest_service.domain.token import import_signing_key, make_private_key, sign_station_token
+from ingest_service.errors import UploadBusy
 from ingest_service.jobs.every import repeat
 from ingest_service.jobs.read_back import read_back_next
 from ingest_service.jobs.sequence_log import lead_log
@@ -101,7 +107,7 @@ class Running:
 @asynccontextmanager
 async def serve(folder, seaweed, ledger_dsn, **changes):
     make_signing_key(folder / "signing.pem")
-    settings = Settings(
+    configured = Settings(
         ledger_dsn=SecretStr(ledger_dsn),
         vault_endpoint=changes.pop("vault_endpoint", seaweed.endpoint),
         vault_bucket=seaweed.bucket,
@@ -112,8 +118,8 @@ async def serve(folder, seaweed, ledger_dsn, **changes):
         **changes,
     )
     listener = socket.create_server(("127.0.0.1", 0))
-    async with open_resources(settings) as opened:
-        app = create_app(settings, opened)
+    async with open_resources(configured) as opened:
+        app = create_app(configured, opened)
         config = uvicorn.Config(
             app, http=GuardedProtocol, ws="none", lifespan="on", log_config=None, access_log=False
         )
@@ -247,6 +253,23 @@ async def test_two_traceparents_are_none(running, exported):
     assert of_requests(exported)[0].parent is None
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    traceparents=st.lists(st.binary(max_size=80) | st.just(TRACEPARENT.encode()), max_size=2),
+    tracestates=st.lists(st.binary(max_size=600), max_size=3),
+)
+def test_no_header_keeps_a_request_from_beginning(traceparents, tracestates):
+    headers = [(b"traceparent", each) for each in traceparents]
+    headers += [(b"tracestate", each) for each in tracestates]
+    exporter = InMemorySpanExporter()
+    with tracing(exporter, sample_ratio=1, is_batched=False):
+        spans.tracer.begin_request("GET", headers).leave()
+
+    # A caller's flags may be any.
+    assert len(exporter.get_finished_spans()) <= 1
+    assert spans.CURRENT.get() is None
+
+
 async def test_a_caller_who_does_not_record_is_not_recorded(running, exported):
     await running.bring_in(traceparent=TRACEPARENT.replace("-01", "-00"))
 
@@ -254,7 +277,7 @@ async def test_a_caller_who_does_not_record_is_not_recorded(running, exported):
 
 
 async def test_what_machines_ask_all_the_time_is_not_traced(running, exported):
-    for path in ("/livez", "/readyz", "/metrics"):
+    for path in ("/livez", "/readyz", "/metrics", "/v1/events/stream"):
         await running.http.get(path)
 
     assert exported.get_finished_spans() == ()
@@ -304,11 +327,30 @@ async def test_a_statement_that_fails_is_an_error_and_tells_no_value(running, ex
 
 
 async def test_a_refusal_is_no_error(running, exported):
-    await running.http.get("/v1/clips/not-an-id/receipt")
+    answer = await running.send(uuid4())
 
-    [request] = of_requests(exported)
-    assert 400 <= request.attributes["http.response.status_code"] < 500
-    assert request.status.status_code is StatusCode.UNSET
+    assert answer.status_code == 404
+    found = exported.get_finished_spans()
+    assert {span.status.status_code for span in found} == {StatusCode.UNSET}
+
+
+async def test_other_bytes_than_were_said_are_no_failure_of_the_store(running, exported):
+    clip_id = (await running.announce())["clip_id"]
+    exported.clear()
+    await running.send(clip_id, **{"Content-Digest": digest_of(b"other")})
+
+    [put] = [span for span in exported.get_finished_spans() if span.name == "vault.put_object"]
+    assert put.attributes["ingest.body"] == "ChunkCorrupted"
+    assert put.status.status_code is StatusCode.UNSET
+
+
+async def test_what_a_block_refuses_is_no_failure_of_the_ledger(running, exported):
+    with pytest.raises(UploadBusy), spans.job("refusing"):
+        async with reading(running.opened.pool):
+            raise UploadBusy(uuid4(), "")
+
+    failed = {span.name for span in exported.get_finished_spans() if not span.status.is_ok}
+    assert failed == {"job refusing"}
 
 
 def test_a_statement_is_called_as_it_is_in_the_code():
@@ -390,7 +432,7 @@ class Receiver(BaseHTTPRequestHandler):
     """Notes the headers of whatever is posted, and answers as it is told."""
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.seen.append(self.headers)
         self.send_response(self.server.status)
         self.send_header("Content-Length", "0")
@@ -403,7 +445,7 @@ class Receiver(BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver():
     with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
-        server.seen, server.status = [], 200
+        server.seen, server.bodies, server.status = [], [], 200
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield server
@@ -512,7 +554,10 @@ async def test_a_collector_gets_what_was_traced(tmp_path, seaweed, shared_dsn, r
         await service.bring_in()
 
     assert count("exported") > before + 3
-    assert receiver.seen[0]["Content-Type"] == "application/x-protobuf"
+    [resource, *_] = ExportTraceServiceRequest.FromString(receiver.bodies[0]).resource_spans
+    told = {each.key: each.value.string_value for each in resource.resource.attributes}
+    assert (told["service.name"], told["service.version"]) == ("ingest", VERSION)
+    assert "POST /v1/clips" in {span.name for span in resource.scope_spans[0].spans}
 
 
 async def test_a_collector_that_is_away_costs_spans_and_no_request(tmp_path, seaweed, shared_dsn):

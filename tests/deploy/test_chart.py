@@ -130,6 +130,18 @@ def test_every_setting_of_a_pod_is_one_of_the_service():
             assert {name for name in names if name.startswith(PREFIX)} <= known
 
 
+def test_a_collector_of_traces_is_named_and_may_be_reached_where_there_is_one(rendered):
+    traced = render("--set=tracing.endpoint=http://collector:4318/v1/traces")
+
+    for role in ("serve", "work"):
+        for documents, is_traced in ((rendered, False), (traced, True)):
+            (container,) = pods_of(documents)[role]["containers"]
+            names = {each["name"] for each in container["env"]}
+            egress = find(documents, "NetworkPolicy", f"-{role}")["spec"]["egress"]
+            ports = {port["port"] for rule in egress for port in rule["ports"]}
+            assert ("INGEST_TRACING_ENDPOINT" in names, 4318 in ports) == (is_traced, is_traced)
+
+
 def test_no_secret_stands_in_a_manifest(rendered):
     for pod in pods_of(rendered).values():
         for container in pod["containers"]:

@@ -1,6 +1,7 @@
 """Who is let in, who is told to come back, and when."""
 
 from collections import Counter
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,9 @@ from ingest_service.domain.admission import (
     Appointments,
     Bodies,
     Door,
+    Place,
 )
+from ingest_service.errors import Overloaded
 
 KINDS = ("bytes", "ask", "urgent", "new")
 
@@ -341,6 +344,120 @@ def test_without_a_number_any_number_is_let_in(time):
     bodies = make_bodies(time, bodies_max=0)
 
     assert bring(bodies, "large", 10_000) == 10_000
+
+
+# --- one camera ----------------------------------------------------------------------------
+
+CLIP_ID = UUID(int=1)
+
+
+def make_camera(bodies, count, serial="BWC-1", station="s"):
+    """Bring so many bodies of one camera, or as many as are let in; return their places."""
+    places = []
+    for _ in range(count):
+        place = Place(bodies, station)
+        try:
+            place.name_device(serial, CLIP_ID)
+        except Overloaded:
+            place.leave()
+            continue
+        places.append(place)
+    return places
+
+
+@pytest.fixture
+def bodies(time):
+    return Bodies(200, 8, monotonic=time, chance=lambda: 0.0)
+
+
+def test_a_camera_that_opens_a_hundred_requests_leaves_its_station_room(bodies):
+    places = make_camera(bodies, 100)
+
+    assert len(places) == bodies.count == 8
+    assert len(make_camera(bodies, 5, serial="BWC-2")) == 5
+
+
+def test_a_body_of_a_camera_that_ends_makes_room_for_its_next(bodies):
+    places = make_camera(bodies, 8)
+    places[0].leave()
+
+    assert len(make_camera(bodies, 2)) == 1
+
+
+def test_somebody_elsewhere_with_a_cameras_serial_takes_nothing_from_it(bodies):
+    make_camera(bodies, 100, station="thief")
+
+    assert len(make_camera(bodies, 8)) == 8
+
+
+@pytest.mark.parametrize("serial", [None, "unknown"])
+def test_bodies_of_no_known_camera_are_bounded_by_their_stations_share_alone(bodies, serial):
+    assert len(make_camera(bodies, 100, serial=serial)) == 100
+
+
+def test_a_body_that_was_let_in_is_counted_and_refused_no_more(bodies):
+    make_camera(bodies, 8)
+    place = Place(bodies, "s", was_let_in=True)
+
+    place.name_device("BWC-1", CLIP_ID)
+    place.leave()
+    assert make_camera(bodies, 1) == []
+
+
+def test_an_upload_that_was_refused_for_its_camera_is_known_by_its_id(bodies):
+    places = make_camera(bodies, 8)
+    before = bodies.find_device(CLIP_ID)
+    make_camera(bodies, 1)
+
+    device = bodies.find_device(CLIP_ID)
+    assert (before, device) == (None, ("s", "BWC-1"))
+    assert bodies.find_device_wait(device) == 1
+    places[0].leave()
+    assert bodies.find_device_wait(device) is None
+    assert not bodies.has_full_devices
+
+
+def test_no_more_uploads_are_known_by_their_ids_than_memory_is_for(bodies):
+    for number in range(20_000):
+        bodies.note_crowded(UUID(int=number), ("s", "BWC-1"))
+
+    assert len(bodies._crowded) == 10_000
+    assert bodies.find_device(UUID(int=19_999)) is not None
+
+
+def test_those_who_are_refused_for_their_camera_lengthen_nobody_elses_wait(time):
+    bodies = Bodies(20, 8, monotonic=time, chance=lambda: 0.0)
+    places = make_camera(bodies, 8)
+    for _ in range(5000):
+        bodies.find_device_wait(("s", "BWC-1"))
+    bring(bodies, "s", 200)
+
+    assert bodies.find_wait("s") == 1
+    assert bodies.find_device_wait(("s", "BWC-1")) > 10
+    assert len(places) == 8
+
+
+def test_without_a_number_a_camera_brings_any_number(time):
+    bodies = Bodies(0, 0, monotonic=time, chance=lambda: 0.0)
+
+    assert len(make_camera(bodies, 1000)) == 1000
+    assert not bodies.has_full_devices
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=100))
+def test_no_camera_ever_has_more_than_it_may_and_none_is_remembered_that_has_none(steps):
+    bodies = Bodies(0, 3, monotonic=Time(), chance=lambda: 0.0)
+    having = {serial: [] for serial in "abc"}
+    for serial, comes in steps:
+        if comes:
+            made = make_camera(bodies, 1, serial=serial)
+            assert bool(made) is (len(having[serial]) < 3)
+            having[serial] += made
+        elif having[serial]:
+            having[serial].pop().leave()
+    counts = {("s", serial): len(places) for serial, places in having.items() if places}
+    assert bodies._of_device == counts
+    assert bodies._full == {device for device, count in counts.items() if count == 3}
 
 
 @given(

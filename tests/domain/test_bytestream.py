@@ -222,3 +222,28 @@ def test_who_is_alone_has_all_of_the_memory():
     budget = ReplayBudget(100)
 
     assert [budget.take(50, "only") for _ in range(3)] == [True, True, False]
+
+
+def test_one_camera_has_no_more_than_half_of_the_memory():
+    budget = ReplayBudget(100)
+
+    taken = [budget.take(20, "s", "BWC-1") for _ in range(5)]
+    assert taken == [True, True, False, False, False]
+    assert budget.take(40, "s", "BWC-2")
+
+
+def test_a_cameras_first_body_is_kept_however_large_it_is():
+    budget = ReplayBudget(100)
+
+    assert budget.take(80, "s", "BWC-1")
+    assert not budget.take(1, "s", "BWC-1")
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.integers(1, 30)), max_size=40))
+def test_what_cameras_gave_back_nobody_remembers(wishes):
+    budget = ReplayBudget(100)
+    taken = [wish for wish in wishes if budget.take(wish[1], "s", wish[0])]
+    for serial, length_bytes in taken:
+        budget.give_back(length_bytes, "s", serial)
+
+    assert (budget.used_bytes, budget._of, budget._of_device) == (0, {}, {})

@@ -14,6 +14,8 @@ from loadtest.chaos.relay import Relay
 
 FAILURES = 4
 STATEMENT_S = 0.4
+# Who still waits then has not been refused: without the breaker that goes on for minutes.
+PATIENCE_S = 5.0
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ async def pool(postgres, ledger_database, relay, breaker):
 
 
 async def ask(pool, statement="SELECT 1", lend=reading, **options):
-    async with lend(pool, **options) as connection:
+    async with asyncio.timeout(PATIENCE_S), lend(pool, **options) as connection:
         return await connection.fetchval(statement)
 
 
