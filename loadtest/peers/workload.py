@@ -245,7 +245,9 @@ def _creation_headers(server: Server, file: File) -> dict[str, str]:
     def encode(text: str) -> str:
         return base64.b64encode(text.encode()).decode()
 
-    metadata = f"device_serial {encode('BWC-000001')},recording_id {encode(file.name)}"
+    # Each file comes from a camera of its own, as it would from a force.
+    serial = encode(f"BWC-{file.name}")
+    metadata = f"device_serial {serial},recording_id {encode(file.name)}"
     return {
         "Tus-Resumable": "1.0.0",
         "Upload-Length": str(file.size_bytes),
