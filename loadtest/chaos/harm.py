@@ -19,6 +19,8 @@ _LATENCY_S: Final = {"docks": (0.02, 0.2), "s3": (0.02, 0.15), "postgres": (0.00
 _THROTTLE: Final = {"docks": 2 * MIB, "s3": 3 * MIB, "postgres": 300 * KIB}
 _RESET_BYTES: Final = {"docks": MIB, "s3": 4 * MIB, "postgres": 128 * KIB}
 _ANSWER_BYTES: Final = 1200
+# Within what S3 bears of signatures (15 minutes), and far beyond it.
+_JUMPS_S: Final = {"clock jumps ahead": (40, 600, 7200), "clock jumps back": (-40, -600, -7200)}
 
 _S3_FAULTS: Final[dict[str, tuple[float, tuple[S3Fault, ...]]]] = {
     "answers cut short": (0.3, ("truncated",)),
@@ -45,6 +47,8 @@ async def do_harm(fault: Fault, chaos: ChaosStack, seeded: random.Random) -> str
         finally:
             chaos.resume(family)
         return f"{len(family)} processes"
+    if name in _JUMPS_S:
+        return await _set_clock(fault, chaos, seeded)
     if name == "failover to the standby":
         await chaos.fail_over()
         return "the standby is the primary"
@@ -61,6 +65,16 @@ async def do_harm(fault: Fault, chaos: ChaosStack, seeded: random.Random) -> str
         await _change_weather(fault, relay, seeded)
     met = {what: count - before.get(what, 0) for what, count in relay.counts.items()}
     return ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in met.items() if count)
+
+
+async def _set_clock(fault: Fault, chaos: ChaosStack, seeded: random.Random) -> str:
+    offset_s = seeded.choice(_JUMPS_S[fault.kind.name])
+    chaos.clock.jump(offset_s)
+    try:
+        await asyncio.sleep(fault.lasts_s)
+    finally:
+        chaos.clock.jump(0)
+    return f"{offset_s:+d} s"
 
 
 async def _change_weather(fault: Fault, relay: Relay, seeded: random.Random) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import psutil
 
+from loadtest.chaos.clock import JumpingClock
 from loadtest.chaos.relay import LOOPBACK, Relay
 from loadtest.chaos.s3_relay import S3Relay
 from loadtest.dock_wire import Wire
@@ -49,6 +50,7 @@ class ChaosStack:
     folder    of `ingest dev`; dev.json in it always tells the present processes
     relays    by link: docks, s3, postgres
     standby   folder of the standby; None: there is none
+    clock     of the service's processes
     """
 
     stack: Stack
@@ -56,6 +58,7 @@ class ChaosStack:
     docks: Relay
     s3: S3Relay
     postgres: Relay
+    clock: JumpingClock
     seeded: random.Random
     standby: Path | None = None
     has_failed_over: bool = False
@@ -211,15 +214,16 @@ async def open_chaos_stack(
         for relay in (docks, s3, postgres):
             await relay.open()
             started.push_async_callback(relay.close)
+        clock = JumpingClock(folder / "clock")
         running = running_stack(
             folder,
             store="embedded",
-            knobs=KNOBS,
+            knobs={**KNOBS, **clock.environment()},
             options=["--detour", str(postgres.port), str(s3.port)],
         )
         stack = await asyncio.to_thread(running.__enter__)
         started.push_async_callback(asyncio.to_thread, running.__exit__, None, None, None)
-        chaos = ChaosStack(stack, data, docks, s3, postgres, seeded)
+        chaos = ChaosStack(stack, data, docks, s3, postgres, clock, seeded)
         opened.append(chaos)
         if has_replica:
             chaos.standby = folder / "standby"

@@ -14,7 +14,7 @@ class Kind:
     """One way to harm.
 
     name      what happens
-    where     link or process
+    where     link or process; service: API and jobs
     lasts_s   shortest and longest; (0, 0): a moment
     once      more of it proves no more
     """
@@ -66,6 +66,10 @@ def list_kinds(*, has_replica: bool, has_herd: bool) -> list[Kind]:
         Kind("restart", "postgres", (0.0, 0.0)),
     ]
     kinds += [Kind("SIGSTOP, SIGCONT", process, (3.0, 8.0)) for process in PROCESSES]
+    kinds += [
+        Kind("clock jumps ahead", "service", (4.0, 10.0)),
+        Kind("clock jumps back", "service", (4.0, 10.0)),
+    ]
     if has_replica:
         kinds.append(Kind("failover to the standby", "postgres", (0.0, 0.0), once=True))
     if has_herd:

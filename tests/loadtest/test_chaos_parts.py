@@ -1,17 +1,26 @@
 """The parts of a chaos run: proxies that break on demand, and a timetable that can be had again."""
 
 import asyncio
+import os
 import random
+import re
+import subprocess
+import sys
+import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
+from loadtest.chaos.clock import JumpingClock
 from loadtest.chaos.docks import draw_size
+from loadtest.chaos.moved_clock import sitecustomize
 from loadtest.chaos.relay import Relay
 from loadtest.chaos.s3_relay import S3Relay, Temper
 from loadtest.chaos.timetable import draw_timetable, list_kinds
 from loadtest.link import LinkBroken, open_link
 
+ROOT = Path(__file__).parents[2]
 PUT = b"PUT /evidence/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nbytes"
 JOIN = b"POST /evidence/a?uploadId=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n<>"
 STORED = b"HTTP/1.1 200 OK\r\nETag: e\r\nContent-Length: 2\r\n\r\nok"
@@ -165,3 +174,44 @@ def test_clips_are_small_and_large():
 
     assert min(sizes) < 100_000
     assert max(sizes) > 16 * 1024 * 1024
+
+
+# --- a clock that jumps --------------------------------------------------------------------
+
+TELL = "import sys; from ingest_service.domain.clock import utc_now; print(utc_now().timestamp())"
+
+
+@pytest.mark.parametrize("offset_s", [7200, -600])
+def test_a_service_under_the_clock_takes_the_moved_time(tmp_path, offset_s):
+    clock = JumpingClock(tmp_path / "clock")
+    environment = {**os.environ, **clock.environment()}
+    clock.jump(offset_s)
+
+    told = subprocess.run(
+        [sys.executable, "-c", TELL], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert float(told.stdout) - time.time() == pytest.approx(offset_s, abs=30)
+
+
+def test_the_clock_goes_right_until_it_is_told_to_jump(tmp_path):
+    environment = {**os.environ, **JumpingClock(tmp_path / "clock").environment()}
+
+    told = subprocess.run(
+        [sys.executable, "-c", TELL], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert float(told.stdout) - time.time() == pytest.approx(0, abs=30)
+
+
+def test_the_service_reads_the_time_of_day_only_where_the_clock_is_moved():
+    """Else a jump in chaos would be half a jump."""
+    rooms = ("actions", "api", "domain", "jobs", "ledger", "vault", "courier", "notary")
+    reading = {
+        f"{path.relative_to(ROOT).with_suffix('')}".replace("/", ".")
+        for room in rooms
+        for path in (ROOT / "ingest_service" / room).rglob("*.py")
+        if re.search(r"datetime\.now\(|time\.time\(\)|utcnow\(", path.read_text())
+    }
+
+    assert reading == sitecustomize.CLOCKS
