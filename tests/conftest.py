@@ -19,6 +19,7 @@ from ingest_service.dev.seaweed import EmbeddedSeaweed
 from ingest_service.ledger.connection import Pool, open_pool
 from ingest_service.ledger.migrations import migrate
 from ingest_service.vault import s3
+from tests.e2e.chromium import find_chromium, running_chromium
 
 _TEMPLATE = "ledger_template"
 _numbers = itertools.count(1)
@@ -94,3 +95,10 @@ def seaweed() -> Iterator[EmbeddedSeaweed]:
         yield server
         # Nothing in it is needed any more, and an orderly stop takes seconds.
         server.kill()
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running Chromium, where there is one; each test opens a browser of its own in it."""
+    with running_chromium(find_chromium() or "", tmp_path_factory.mktemp("chromium")) as url:
+        yield url

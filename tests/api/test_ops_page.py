@@ -24,12 +24,12 @@ LABELS = "[...document.querySelectorAll('figure svg')].map(s => s.getAttribute('
 
 
 @pytest.fixture
-async def tab(served, tmp_path):
+async def tab(served, chromium):
     await served.sql("DELETE FROM worker_beats")
     await served.sql("INSERT INTO worker_beats VALUES ('w1', now())")
     await served.publish_log()
     with served.changed():
-        async with open_browser(CHROMIUM or "", tmp_path) as browser:
+        async with open_browser(chromium) as browser:
             yield await browser.open_tab(f"{served.base_url}/ops")
 
 

@@ -4,9 +4,13 @@ import asyncio
 import base64
 import itertools
 import json
+import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +38,14 @@ def find_chromium() -> str | None:
 
 
 class Browser:
-    """One Chromium with a profile of its own, and the connection to it."""
+    """One person's Chromium, and the connection to it.
+
+    context  of this person: cookies, storage and cache that no other context sees
+    """
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
+        self.context = ""
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future] = {}
         self._reader = asyncio.create_task(self._read())
@@ -55,7 +63,9 @@ class Browser:
             return await answer
 
     async def open_tab(self, url: str) -> "Tab":
-        target = await self.call("Target.createTarget", url="about:blank")
+        target = await self.call(
+            "Target.createTarget", url="about:blank", browserContextId=self.context
+        )
         attached = await self.call(
             "Target.attachToTarget", targetId=target["targetId"], flatten=True
         )
@@ -82,7 +92,7 @@ class Browser:
 
     async def close(self) -> None:
         with suppress(Exception):
-            await self.call("Browser.close")
+            await self.call("Target.disposeBrowserContext", browserContextId=self.context)
         self._reader.cancel()
 
 
@@ -191,46 +201,45 @@ class Tab:
         await self._browser.call("Target.closeTarget", targetId=self._target)
 
 
-@asynccontextmanager
-async def open_browser(program: str, folder: Path) -> AsyncIterator[Browser]:
-    """Start a Chromium whose profile is in a folder; it ends with the block."""
-    profile = folder / "profile"
-    with (folder / "chromium.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *_FLAGS,
-            f"--user-data-dir={profile}",
-            "about:blank",
+@contextmanager
+def running_chromium(program: str, folder: Path) -> Iterator[str]:
+    """Start a Chromium whose profile is in a folder, for many browsers; the address of its door."""
+    profile, log_file = folder / "profile", folder / "chromium.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
             stdout=log,
             stderr=log,
+            start_new_session=True,
         )
     try:
-        url = await _find_url(process, profile, folder / "chromium.log")
-        async with connect(url, max_size=None, proxy=None) as connection:
-            browser = Browser(connection)
-            try:
-                yield browser
-            finally:
-                await browser.close()
+        yield _find_url(process, profile, log_file)
     finally:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(5):
-                await process.wait()
+        # It has children of its own, which would hold the profile's folder.
         with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
-async def _find_url(process: asyncio.subprocess.Process, profile: Path, log: Path) -> str:
+@asynccontextmanager
+async def open_browser(url: str) -> AsyncIterator[Browser]:
+    """Open a browser in a running Chromium, as new to everything as a fresh profile."""
+    async with connect(url, max_size=None, proxy=None) as connection:
+        browser = Browser(connection)
+        made = await browser.call("Target.createBrowserContext", disposeOnDetach=True)
+        browser.context = made["browserContextId"]
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+def _find_url(process: subprocess.Popen, profile: Path, log: Path) -> str:
     port_file = profile / "DevToolsActivePort"
-    deadline = asyncio.get_running_loop().time() + _START_S
-    while process.returncode is None and asyncio.get_running_loop().time() < deadline:
+    deadline = time.monotonic() + _START_S
+    while process.poll() is None and time.monotonic() < deadline:
         if port_file.exists() and len(lines := port_file.read_text().splitlines()) > 1:
             return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
-        await asyncio.sleep(0.05)
-    message = f"Chromium did not start:\n{_tail(log)}"
+        time.sleep(0.05)
+    message = f"Chromium did not start:\n{log.read_text()[-2000:]}"
     raise AssertionError(message)
-
-
-def _tail(log: Path) -> str:
-    return log.read_text()[-2000:]

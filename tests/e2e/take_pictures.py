@@ -44,7 +44,7 @@ from ingest_service.domain.token import (
 from ingest_service.ledger.connection import close_pool, open_pool
 from ingest_service.ledger.stations import Station as Registered
 from schemas.operations import OperationsNow
-from tests.e2e.chromium import Tab, find_chromium, open_browser
+from tests.e2e.chromium import Tab, find_chromium, open_browser, running_chromium
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "docs" / "pictures"
@@ -218,11 +218,12 @@ async def take(seconds: float, folder: Path) -> None:
             stations = await register_stations(facts)
             loading = asyncio.create_task(load(stations, facts["base_url"], seconds))
             await asyncio.sleep(max(15.0, seconds - 20))
-            async with open_browser(find_chromium() or "chromium", Path(name)) as browser:
-                tab = await open_page(browser, facts)
-                await set_screen(tab, 1280, 1400)
-                await asyncio.sleep(4)
-                (folder / "ops.png").write_bytes(await take_main(tab))
+            with running_chromium(find_chromium() or "chromium", Path(name)) as url:
+                async with open_browser(url) as browser:
+                    tab = await open_page(browser, facts)
+                    await set_screen(tab, 1280, 1400)
+                    await asyncio.sleep(4)
+                    (folder / "ops.png").write_bytes(await take_main(tab))
             (folder / "top.svg").write_text(await draw_terminal(facts))
             await loading
 

@@ -116,12 +116,12 @@ async def relay():
 
 
 @pytest.fixture
-async def desk(stage, relay, tmp_path):
+async def desk(stage, relay, chromium, tmp_path):
     process = await stage.start(base_url=relay.url)
     relay.lead_to(await process.hear("listens_at", 10))
     folder = tmp_path / "desk"
     folder.mkdir()
-    async with open_browser(CHROMIUM or "", folder) as browser:
+    async with open_browser(chromium) as browser:
         yield Desk(browser, stage, relay, folder)
 
 
@@ -150,7 +150,10 @@ async def test_a_clip_is_uploaded_by_hand_and_its_receipt_is_kept(desk):
     await desk.judge(tab, clip)
     downloads = desk.folder / "downloads"
     await desk.browser.call(
-        "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads)
+        "Browser.setDownloadBehavior",
+        behavior="allow",
+        downloadPath=str(downloads),
+        browserContextId=desk.browser.context,
     )
     await press(tab, "Download receipt")
     receipt = await downloaded(downloads)
