@@ -44,6 +44,8 @@ PART_BYTES = 5 * 1024 * 1024
 START_TIMEOUT_S = 90
 END_TIMEOUT_S = 60
 ROOT = Path(__file__).parents[2]
+# One for all stages: it keeps the models of S3, which are most of what a client costs.
+SESSION = get_session()
 
 
 class Nursery:
@@ -360,7 +362,7 @@ async def open_stage(
     async with (
         open_resources(Settings(**settings)) as opened,
         asyncpg.create_pool(postgres.owner_dsn(database), min_size=0, max_size=4) as owner,
-        get_session().create_client(
+        SESSION.create_client(
             "s3",
             region_name=REGION,
             endpoint_url=seaweed.endpoint,

@@ -19,9 +19,13 @@ SECOND_BYTES = PART_BYTES + 1_234_567
 SHORT_BYTES = 345_678
 TWO_AT_ONCE = 2
 # Two steps with nothing but a read between them, or nothing at all, leave the same state behind:
-# one of them is tried. CRASH_STEPS=all tries both.
+# one of them is tried. What is done again and again in the same way is tried the first time and
+# the last. CRASH_STEPS=all tries every one.
 TRY_ALL = os.environ.get("CRASH_STEPS") == "all"
-READS = ("FIND_", "LIST_", "GET_", "read", "get_facts")
+READS = (
+    *("FIND_", "LIST_", "GET_", "READ_", "read", "get_facts"),
+    *("SELECT kind, entry_id FROM directory", "SELECT clips.clip_id, clips.state, "),
+)
 
 SCENARIOS: dict[str, Callable[[], Dock]] = {
     "native, three chunks": lambda: NativeDock(make_recording(LONG_BYTES)),
@@ -138,7 +142,9 @@ async def prepare_for_worker(stage: Stage, process: Process) -> Dock:
 def distinct_steps(whole: Process) -> list[int]:
     """Return the numbers of the steps at which a death can leave a state of its own."""
     said = whole.said()
-    chosen, before = [], ""
+    chosen: list[int] = []
+    repeated: dict[tuple[str, str], list[int]] = {}
+    before = ""
     for number, name in enumerate(said["steps"], start=1):
         moment, _, call = name.rpartition(" ")
         is_next_breath = moment == "before" and before.startswith("after ")
@@ -146,8 +152,11 @@ def distinct_steps(whole: Process) -> list[int]:
         was_answered = number - 1 in said["answers"]
         if TRY_ALL or was_answered or not (is_next_breath or is_read):
             chosen.append(number)
+            repeated.setdefault((before, name), []).append(number)
         before = name
-    return chosen
+    if TRY_ALL:
+        return chosen
+    return sorted({number for same in repeated.values() for number in (same[0], same[-1])})
 
 
 async def at_every(steps: list[int], die_at: Callable) -> list[str]:
