@@ -1,4 +1,4 @@
-"""Load tests: `python -m loadtest run fleet`, `list`, `compare A.json B.json`, `page A.json`.
+"""Load tests: `python -m loadtest run fleet`, `list`, and what to do with the JSON of runs.
 
 Exit codes of `run`: 0 every goal met; 1 a goal missed or the audit found something; 2 nothing could
 be measured; 3 the generators were the bound, so the run proves nothing.
@@ -20,7 +20,9 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from loadtest import table as table_of_runs
 from loadtest.compare import compare_runs, load_run
+from loadtest.docs_block import write_block
 from loadtest.judge import GeneratorFailed, Order, Tell, judge, show_goals
 from loadtest.own_stack import Stack, StackFailed, running_stack, wire_of
 from loadtest.plant import FAULTS, PlantFailed
@@ -60,6 +62,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     compare.add_argument("after", type=Path)
     page = commands.add_parser("page", help="make the page of a run's JSON again")
     page.add_argument("run", type=Path)
+    page.add_argument("--picture", type=Path, metavar="SVG", help="its main charts as a picture")
+    table = commands.add_parser("table", help="what runs said, as a table in Markdown")
+    table.add_argument("runs", type=Path, nargs="+", metavar="JSON")
+    table.add_argument(
+        "--write-docs", action="store_true", help=f"put it into {table_of_runs.DOCS}"
+    )
     return parser.parse_args(arguments)
 
 
@@ -76,14 +84,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(compare_runs(load_run(asked.before), load_run(asked.after)))
             return 0
         if asked.command == "page":
-            page = asked.run.with_suffix(".html")
-            page.write_text(make_page(load_run(asked.run)))
-            console.print(str(page))
+            _make_page(asked, console)
+            return 0
+        if asked.command == "table":
+            lines = table_of_runs.make_rows([load_run(file) for file in asked.runs])
+            console.print("\n".join(lines), markup=False)
+            if asked.write_docs:
+                write_block(table_of_runs.DOCS, table_of_runs.BLOCK, lines)
             return 0
         return run_scenario(asked, console)
     except (OSError, ValueError, StackFailed, GeneratorFailed, PlantFailed) as error:
         console.print(f"error: {error}", markup=False)
         return _COULD_NOT_RUN
+
+
+def _make_page(asked: argparse.Namespace, console: Console) -> None:
+    document = load_run(asked.run)
+    page = asked.run.with_suffix(".html")
+    page.write_text(make_page(document))
+    console.print(str(page))
+    if asked.picture is not None:
+        asked.picture.write_text(make_picture(document))
 
 
 def run_scenario(asked: argparse.Namespace, console: Console) -> int:

@@ -12,10 +12,10 @@ import psutil
 from loadtest.bench_log import LATENCY_RATE_PER_S, PROOF_LEAVES, LogFigures
 from loadtest.bench_runs import MIB, SMALL_WAYS, Measured
 from loadtest.bench_tus import TUS_WAYS
+from loadtest.docs_block import write_block
 
 DOCS: Final = Path("docs/performance.md")
-BEGIN: Final = "<!-- bench:begin -->"
-END: Final = "<!-- bench:end -->"
+BLOCK: Final = "bench"
 
 # The machine on which the limits were set takes so long for SHA-256 alone; a shared one takes up
 # to twice as long for the same work, from one minute to the next.
@@ -169,14 +169,7 @@ class Report:
         Raises:
             ValueError: the markers are not there.
         """
-        text = path.read_text()
-        before, begin, rest = text.partition(BEGIN)
-        _, end, after = rest.partition(END)
-        if not begin or not end:
-            message = f"{path} has no {BEGIN} ... {END}"
-            raise ValueError(message)
-        table = "\n".join(self._table())
-        path.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+        write_block(path, BLOCK, self._table())
 
     def _table(self) -> list[str]:
         rows = [

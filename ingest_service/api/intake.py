@@ -48,20 +48,24 @@ class BodyIntake(asyncio.BufferedProtocol):
         self._take = take
         self._arena_bytes = ARENA_BYTES_MIN
         self._room = memoryview(b"")
+        self._is_fresh = False
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's guess
         """Lend room for the next bytes, never for more than belongs to the body."""
         if len(self._room) < _ROOM_BYTES_MIN:
             self._room = memoryview(bytearray(self._arena_bytes))
+            self._is_fresh = True
         return self._room[: self._left_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand on what came."""
         block, room = self._room[:nbytes], self._room[nbytes:]
-        if not room:
+        # Only one read that fills a whole arena asks for more: any number of small ones fill it, too.
+        if not room and self._is_fresh:
             self._arena_bytes = min(2 * self._arena_bytes, ARENA_BYTES_MAX)
-        elif nbytes < self._arena_bytes // 4:
+        elif room and nbytes < self._arena_bytes // 4:
             self._arena_bytes = max(self._arena_bytes // 2, ARENA_BYTES_MIN)
+        self._is_fresh = False
         self._room = room
         self._left_bytes -= nbytes
         self._take(block)

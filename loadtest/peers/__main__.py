@@ -20,9 +20,10 @@ from typing import Final, NoReturn
 import uvloop
 from rich.console import Console
 
+from loadtest.docs_block import write_block
 from loadtest.peers.children import StartFailed
 from loadtest.peers.comparison import OWN, SERVERS, Comparison, Plan
-from loadtest.peers.report import is_met, tables, write_docs, write_json
+from loadtest.peers.report import BLOCK, DOCS, is_met, tables, write_json
 from loadtest.peers.servers import free_bytes
 from loadtest.peers.workload import WORKLOADS
 
@@ -93,7 +94,7 @@ def main() -> int:
                 file = write_json(comparison.rows, comparison.skipped, command, RESULTS)
                 console.print(f"written: {file}")
     if arguments.write_docs:
-        write_docs(lines)
+        write_block(DOCS, BLOCK, lines)
     return 0 if is_met(comparison.rows) else 1
 
 

@@ -13,8 +13,7 @@ import psutil
 from loadtest.peers.comparison import Row
 
 DOCS: Final = Path("docs/performance.md")
-BEGIN: Final = "<!-- compare:begin -->"
-END: Final = "<!-- compare:end -->"
+BLOCK: Final = "compare"
 OWN_NAME: Final = "this service"
 # Resumable uploads that end in S3; the filer's endpoint writes its own volumes, by hand is no tus.
 RESUMABLE_PEERS: Final = ("@tus/server", "tuspyserver")
@@ -138,21 +137,6 @@ def is_met(rows: Sequence[Row]) -> bool:
         and not any(row.failure for row in own)
         and not any("**missed**" in line for line in _verdicts(rows))
     )
-
-
-def write_docs(lines: Sequence[str], path: Path = DOCS) -> None:
-    """Replace what is between the markers.
-
-    Raises:
-        ValueError: the markers are not there.
-    """
-    text = path.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        message = f"{path} has no {BEGIN} ... {END}"
-        raise ValueError(message)
-    path.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}")
 
 
 def describe_machine() -> str:

@@ -68,6 +68,16 @@ def test_no_room_is_lent_for_what_follows_the_body(sizes):
         left -= loop.receive(bytes(sizes[left % len(sizes)]))
 
 
+def test_a_dock_that_sends_64_kib_at_a_time_holds_as_much_however_often_it_fills_an_arena():
+    loop = Loop(2**30)
+    for _ in range(400):
+        sent = 0
+        while sent < 65536:
+            sent += loop.receive(bytes(65536 - sent))
+
+    assert max(len(block.obj) for block in loop.blocks) == 65536
+
+
 def test_a_slow_dock_holds_little_memory_and_a_quick_one_gets_large_blocks():
     slow, quick = Loop(2**30), Loop(2**30)
     for _ in range(50):

@@ -7,6 +7,7 @@ import pytest
 
 from loadtest.charts import Line, draw_chart
 from loadtest.compare import compare_runs, load_run
+from loadtest.docs_block import write_block
 from loadtest.fleet import make_reels
 from loadtest.footage import PATTERN_BYTES
 from loadtest.judge import Heard, _find_invalid
@@ -20,6 +21,7 @@ from loadtest.pace import (
 )
 from loadtest.reel import Reel
 from loadtest.scenarios import SCENARIOS
+from loadtest.table import make_rows
 from loadtest.tally import Tally, describe
 
 
@@ -169,3 +171,54 @@ def test_other_json_is_no_run(tmp_path):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(ValueError, match="not the JSON"):
         load_run(tmp_path / "x.json")
+
+
+# --- the table of runs ---------------------------------------------------------------------
+
+
+def make_run(*, wall_s=280.0, is_met=True, invalid=()):
+    figures = {
+        "secured": 21_999, "clips_planned": 22_000, "wall_s": wall_s, "mb_per_s": 1.07,
+        "sealed_p50_s": 1.0, "sealed_p99_s": 2.0, "serve_cpu_ms_per_clip": 7.98,
+        "service_rss_max_gib": 0.72, "others_cores": 0.07,
+        "audit_lost": 1, "audit_wrong": 0, "audit_bad_receipts": 0,
+    }
+    goal = {"what": "from first start to last receipt", "figure": wall_s, "limit": 300}
+    return {
+        "scenario": "fleet",
+        "at": "2026-11-23T08:03:24+00:00",
+        "command": "python -m loadtest run fleet",
+        "machine": "two cores",
+        "knobs": {"devices": 22_000},
+        "figures": figures,
+        "counts": {"requests": 125_198, "retries": 30_234},
+        "goals": [goal | {"kind": "at most", "unit": "s", "is_met": is_met}],
+        "invalid": list(invalid),
+    }
+
+
+def test_the_table_of_runs_shows_what_was_lost_and_the_command():
+    lines = make_rows([make_run()])
+
+    assert "| 21,999 of 22,000 |" in lines[2]
+    assert lines[2].endswith("| 1, 0, 0 |")
+    assert lines[-1].startswith("- `python -m loadtest run fleet`, 2026-11-23, two cores: 1 of 1")
+
+
+def test_a_goal_that_was_missed_is_named_under_the_table():
+    lines = make_rows([make_run(wall_s=340.2, is_met=False)])
+
+    assert "  - **missed**: from first start to last receipt: 340.20 s, at most 300" in lines
+
+
+def test_a_run_that_proves_nothing_is_called_so():
+    assert "  - **proves nothing**: late" in make_rows([make_run(invalid=["late"])])
+
+
+def test_a_table_without_its_place_in_the_document_is_not_written(tmp_path):
+    document = tmp_path / "performance.md"
+    document.write_text("<!-- load:begin -->\nold\n")
+
+    with pytest.raises(ValueError, match="has no"):
+        write_block(document, "load", ["new"])
+    assert document.read_text() == "<!-- load:begin -->\nold\n"

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.docs_block import write_block
 from loadtest.null_s3 import Store
 from loadtest.peers.comparison import Row
 from loadtest.peers.metering import Measured
 from loadtest.peers.null_store import PeerNullS3
-from loadtest.peers.report import is_met, tables, write_docs
+from loadtest.peers.report import BLOCK, is_met, tables
 from loadtest.peers.stores import S3Store, WrongBytes
 from loadtest.peers.wire import LinkBroken, open_link
 from loadtest.peers.workload import SMALL, File, Server, Workload, make_files, send_all
@@ -170,7 +171,7 @@ def test_peer_that_failed_is_named_with_its_reason(tmp_path: Path) -> None:
     docs.write_text("before\n<!-- compare:begin -->\nold\n<!-- compare:end -->\nafter\n")
     rows = [make_row("this service", 1.0), make_row("tuspyserver", 1.0, "Refused: POST: 500")]
 
-    write_docs(tables(rows, {"tusd": "not on PATH"}, "make compare"), docs)
+    write_block(docs, BLOCK, tables(rows, {"tusd": "not on PATH"}, "make compare"))
 
     text = docs.read_text()
     assert "failed: Refused: POST: 500" in text
