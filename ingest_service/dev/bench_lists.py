@@ -7,6 +7,7 @@ with `python -m loadtest.ten_million` before.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import statistics
@@ -372,6 +373,9 @@ async def measure(connection: Connection, case: Case, rounds: int) -> Figures:
     )
 
 
+_OBJECTS_BEFORE_COLLECTION: Final = 5_000
+
+
 def _read_cpu_ms(pid: int) -> float | None:
     """Return the CPU time of a process on this machine: other loads do not lengthen it much."""
     try:
@@ -388,6 +392,10 @@ async def bench(dsn: str, rounds: int) -> int:
     try:
         async with reading(pool) as connection:
             now, somebody = await pick(connection)
+            # As the API's processes do (app.py): else the pauses of a collection are measured.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
             _say("| list | clips | p50 ms | p99 ms | Postgres CPU ms | pages | filtered away |")
             _say("|---|---|---|---|---|---|---|")
             for case in make_cases(now, somebody):
