@@ -18,7 +18,7 @@ from ingest_service.errors import (
     StoredBytesLost,
     VaultUnavailable,
 )
-from ingest_service.vault import Body, StoreAbilities, StoredObject, StoredPart
+from ingest_service.vault import Body, OpenedMultipart, StoreAbilities, StoredObject, StoredPart
 
 S3_PART_BYTES_MIN = 5 * 1024 * 1024
 S3_PART_NUMBER_MAX = 10_000
@@ -148,14 +148,14 @@ class MemoryVault:
                 yield key
         await self._end("list_keys", failure)
 
-    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
+    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> OpenedMultipart:
         """See `Vault`."""
         failure = await self._begin("open_multipart")
         self._maybe_lose(failure)
         multipart_id = f"multipart-{next(self._numbers)}"
         self._multiparts[multipart_id] = _Multipart(key, with_sha256)
         await self._end("open_multipart", failure)
-        return multipart_id
+        return OpenedMultipart(multipart_id)
 
     async def put_part(
         self, key: str, multipart_id: str, part_number: int, body: Body

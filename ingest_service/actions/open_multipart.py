@@ -28,12 +28,20 @@ async def open_multipart(
         return upload
     key = object_key_for(upload.own_clip_id, upload.upload_id)
     opened = await vault.open_multipart(key, with_sha256=surface == "native")
-    # A crash here leaves an empty multipart upload that the ledger does not know.
+    # A crash here leaves an empty multipart upload that the ledger does not know: whoever sends
+    # these bytes again says that something may be left.
     async with reading(pool) as connection:
-        used = await uploads.set_multipart(connection, upload.upload_id, key, opened, surface)
+        used = await uploads.set_multipart(
+            connection,
+            upload.upload_id,
+            key,
+            opened.multipart_id,
+            surface,
+            has_leftovers=opened.was_retried,
+        )
         present = await uploads.find_upload(connection, upload.upload_id) if used is None else None
-    if used != opened:
-        await vault.abort_multipart(key, opened)
+    if used != opened.multipart_id:
+        await vault.abort_multipart(key, opened.multipart_id)
     if used is None:
         _refuse(upload, present)
     return replace(upload, multipart_key=key, multipart_id=used)

@@ -60,7 +60,7 @@ class BodyIntake(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Hand on what came."""
         block, room = self._room[:nbytes], self._room[nbytes:]
-        # Only one read that fills a whole arena asks for more: any number of small ones fill it, too.
+        # Only one read that fills a whole arena asks for more: many small ones fill it, too.
         if not room and self._is_fresh:
             self._arena_bytes = min(2 * self._arena_bytes, ARENA_BYTES_MAX)
         elif room and nbytes < self._arena_bytes // 4:

@@ -298,7 +298,7 @@ SET_MULTIPART: Final = """
        SET multipart_key = COALESCE(multipart_key, $2),
            multipart_id = COALESCE(multipart_id, $3),
            surface = $4,
-           sweep_after = CASE WHEN multipart_id IS NOT NULL
+           sweep_after = CASE WHEN multipart_id IS NOT NULL OR $5
                               THEN now() + interval '5 minutes' ELSE sweep_after END
      WHERE upload_id = $1
        AND state = 'open'
@@ -308,14 +308,22 @@ SET_MULTIPART: Final = """
 
 
 async def set_multipart(
-    connection: Connection, upload_id: UUID, key: str, multipart_id: str, surface: str
+    connection: Connection,
+    upload_id: UUID,
+    key: str,
+    multipart_id: str,
+    surface: str,
+    *,
+    has_leftovers: bool = False,
 ) -> str | None:
     """Record the multipart upload; returns the one to use, which another may have recorded.
+
+    has_leftovers  another one of this key may lie in the vault, which nobody knows
 
     None when the upload ended meanwhile or goes on by the other surface.
     """
     used: str | None = await connection.fetchval(
-        SET_MULTIPART, upload_id, key, multipart_id, surface
+        SET_MULTIPART, upload_id, key, multipart_id, surface, has_leftovers
     )
     return used
 

@@ -25,6 +25,17 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenedMultipart:
+    """A multipart upload that was just opened.
+
+    was_retried  it took more than one request, so that others of this key may lie in the store
+    """
+
+    multipart_id: str
+    was_retried: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StoredPart:
     """One part of a multipart upload.
 
@@ -123,8 +134,8 @@ class Vault(Protocol):
         """
         ...
 
-    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
-        """Open a multipart upload and return its id. Each call opens another one.
+    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> OpenedMultipart:
+        """Open a multipart upload. Each call opens another one.
 
         `with_sha256`: every part will come with `body.sha256`. S3 wants to know that up front:
         AWS refuses a part with a digest in an upload opened without, and the other way round;

@@ -33,7 +33,7 @@ from ingest_service.errors import (
     VaultFull,
     VaultUnavailable,
 )
-from ingest_service.vault import Body, StoreAbilities, StoredObject, StoredPart
+from ingest_service.vault import Body, OpenedMultipart, StoreAbilities, StoredObject, StoredPart
 from ingest_service.vault.connections import StoreConnections
 from ingest_service.vault.failures import KeyTaken, StoreFailed, status_of, translating
 from ingest_service.vault.hot import HotRequests, Reading
@@ -180,11 +180,14 @@ class S3Vault:
                 yield key
             after = page[-1]
 
-    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
+    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> OpenedMultipart:
         """Open a multipart upload; see `Vault.open_multipart`."""
         await self._probe_if_unknown()
+        was_tried = False
 
-        async def send() -> str:
+        async def send() -> OpenedMultipart:
+            nonlocal was_tried
+            was_retried, was_tried = was_tried, True
             with translating("create_multipart_upload"):
                 if with_sha256 and self._checks is not False:
                     answer = await self._client.create_multipart_upload(
@@ -194,9 +197,9 @@ class S3Vault:
                     answer = await self._client.create_multipart_upload(
                         Bucket=self._bucket, Key=key, Metadata=_MARK
                     )
-            return answer["UploadId"]
+            return OpenedMultipart(answer["UploadId"], was_retried)
 
-        # A lost answer leaves an upload that nobody knows: `sweep` removes it.
+        # A lost answer leaves an upload that nobody knows: told, and `sweep` removes it.
         return await self._retrying(send)
 
     async def put_part(

@@ -9,7 +9,14 @@ from ingest_service.domain.bytestream import Disconnected
 from ingest_service.domain.retention import LockMode
 from ingest_service.errors import Rejected
 from ingest_service.tracing import spans
-from ingest_service.vault import Body, StoreAbilities, StoredObject, StoredPart, Vault
+from ingest_service.vault import (
+    Body,
+    OpenedMultipart,
+    StoreAbilities,
+    StoredObject,
+    StoredPart,
+    Vault,
+)
 
 
 class TracedVault:
@@ -75,7 +82,7 @@ class TracedVault:
         """Yield the keys under a prefix; see `Vault.list_keys`. Not traced: a walk, not a call."""
         return self._vault.list_keys(prefix, after=after)
 
-    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
+    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> OpenedMultipart:
         """Open a multipart upload; see `Vault.open_multipart`."""
         with self._asking("open_multipart"):
             return await self._vault.open_multipart(key, with_sha256=with_sha256)

@@ -30,7 +30,7 @@ from ingest_service.ledger.connection import Pool, reading, writing
 from ingest_service.ledger.custody import append_events
 from ingest_service.ledger.directory import Directory
 from ingest_service.ledger.stations import Station
-from ingest_service.vault import Body, StoredObject, StoredPart
+from ingest_service.vault import Body, OpenedMultipart, StoredObject, StoredPart
 from schemas.announcement import Announcement
 from tests.fakes import MemoryVault, Moment
 
@@ -241,7 +241,7 @@ class MortalVault:
     async def put_new(self, key: str, data: bytes) -> StoredObject | None:
         return await self._call("put_new", key, data)
 
-    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
+    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> OpenedMultipart:
         return await self._call("open_multipart", key, with_sha256=with_sha256)
 
     async def put_part(self, key: str, multipart_id: str, number: int, body: Body) -> StoredPart:

@@ -1,5 +1,7 @@
 """Ends without a clip: the offer stands again, nothing is left in the vault, evidence is spared."""
 
+from dataclasses import replace
+
 import pytest
 
 from ingest_service.actions.end_upload import sweep_upload
@@ -23,6 +25,7 @@ from tests.actions.engine import (
     make_overdue,
     read_object,
 )
+from tests.fakes import MemoryVault
 
 
 async def make_sweep_due(ledger, upload_id):
@@ -156,6 +159,47 @@ async def test_what_a_late_writer_leaves_behind_is_swept_in_the_end(
     await sweep_upload(upload.upload_id, pool=ledger, vault=vault)
     assert vault.keys() == []
     assert upload.upload_id not in await claim_all_sweeps(ledger)
+
+
+@pytest.mark.parametrize("surface", ["native", "tus"])
+async def test_a_multipart_upload_of_which_the_answer_was_lost_is_swept(
+    service, ledger, vault, footage, monkeypatch, surface
+):
+    """The store opened one, nobody heard of it, and the vault opened another."""
+    open_one = MemoryVault.open_multipart
+
+    async def open_two(self, key, **options):
+        await open_one(self, key, **options)
+        return replace(await open_one(self, key, **options), was_retried=True)
+
+    monkeypatch.setattr(MemoryVault, "open_multipart", open_two)
+    if surface == "tus":
+        clip_id, upload_id = await bring_by_tus(service, footage)
+    else:
+        clip_id, upload_id = await bring_by_chunks(service, footage)
+    assert len(vault.open_multiparts()) == 1
+    await make_sweep_due(ledger, upload_id)
+
+    assert upload_id in await claim_all_sweeps(ledger)
+    await sweep_upload(upload_id, pool=ledger, vault=vault)
+
+    clip = await get_clip(ledger, clip_id)
+    assert (vault.keys(), vault.open_multiparts()) == ([clip.object_key], [])
+
+
+async def bring_by_tus(service, footage):
+    upload = (await service.open(len(footage))).upload
+    await service.append_all(upload.upload_id, 0, footage)
+    await service.finish(upload.upload_id)
+    return upload.clip_id, upload.upload_id
+
+
+async def bring_by_chunks(service, footage):
+    clip = (await service.announce(describe_recording(footage))).clip
+    for index, chunk in enumerate(cut_chunks(footage)):
+        await service.store(clip.clip_id, index, chunk)
+    await service.seal(clip.clip_id)
+    return clip.clip_id, clip.upload_id
 
 
 async def test_a_sweep_spares_the_clips_object(service, other_service, ledger, vault, footage):

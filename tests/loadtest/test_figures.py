@@ -178,10 +178,18 @@ def test_other_json_is_no_run(tmp_path):
 
 def make_run(*, wall_s=280.0, is_met=True, invalid=()):
     figures = {
-        "secured": 21_999, "clips_planned": 22_000, "wall_s": wall_s, "mb_per_s": 1.07,
-        "sealed_p50_s": 1.0, "sealed_p99_s": 2.0, "serve_cpu_ms_per_clip": 7.98,
-        "service_rss_max_gib": 0.72, "others_cores": 0.07,
-        "audit_lost": 1, "audit_wrong": 0, "audit_bad_receipts": 0,
+        "secured": 21_999,
+        "clips_planned": 22_000,
+        "wall_s": wall_s,
+        "mb_per_s": 1.07,
+        "sealed_p50_s": 1.0,
+        "sealed_p99_s": 2.0,
+        "serve_cpu_ms_per_clip": 7.98,
+        "service_rss_max_gib": 0.72,
+        "others_cores": 0.07,
+        "audit_lost": 1,
+        "audit_wrong": 0,
+        "audit_bad_receipts": 0,
     }
     goal = {"what": "from first start to last receipt", "figure": wall_s, "limit": 300}
     return {

@@ -54,7 +54,7 @@ async def test_footage_reads_back_though_it_was_dropped(
 
 async def test_joined_parts_read_back(null_vault: S3Vault) -> None:
     first, last = make_footage(PATTERN_BYTES), make_footage(1000)
-    multipart_id = await null_vault.open_multipart("clip", with_sha256=True)
+    multipart_id = (await null_vault.open_multipart("clip", with_sha256=True)).multipart_id
     parts = [
         await null_vault.put_part("clip", multipart_id, 1, with_digest(first)),
         await null_vault.put_part("clip", multipart_id, 4, with_digest(last)),

@@ -88,7 +88,7 @@ async def test_cut_body_leaves_no_object_and_its_own_error(
 
 
 async def test_cut_body_leaves_no_part(vault: Vault, prefix: str) -> None:
-    multipart_id = await vault.open_multipart(f"{prefix}cut")
+    multipart_id = (await vault.open_multipart(f"{prefix}cut")).multipart_id
     whole = await vault.put_part(f"{prefix}cut", multipart_id, 1, Bytes(LAST))
     cut = Bytes(b"y" * 300_000, breaks_with=ConnectionResetError())
 
@@ -127,7 +127,7 @@ async def test_parts_join_in_order_whatever_their_numbers_and_arrival(
     vault: Vault, prefix: str
 ) -> None:
     key = f"{prefix}clip"
-    multipart_id = await vault.open_multipart(key)
+    multipart_id = (await vault.open_multipart(key)).multipart_id
     last = await vault.put_part(key, multipart_id, 9, Bytes(LAST))
     await vault.put_part(key, multipart_id, 6, Bytes(b"stale, never listed"))
     first = await vault.put_part(key, multipart_id, 1, Bytes(FIRST))
@@ -140,7 +140,7 @@ async def test_parts_join_in_order_whatever_their_numbers_and_arrival(
 
 async def test_last_write_of_a_part_number_counts(vault: Vault, prefix: str) -> None:
     key = f"{prefix}clip"
-    multipart_id = await vault.open_multipart(key)
+    multipart_id = (await vault.open_multipart(key)).multipart_id
     await vault.put_part(key, multipart_id, 1, Bytes(b"stale"))
 
     fresh = await vault.put_part(key, multipart_id, 1, Bytes(b"fresh"))
@@ -152,7 +152,7 @@ async def test_last_write_of_a_part_number_counts(vault: Vault, prefix: str) -> 
 async def test_overwritten_part_never_joins_as_other_bytes(vault: Vault, prefix: str) -> None:
     """S3 refuses the old tag; SeaweedFS still holds the old bytes and joins those."""
     key = f"{prefix}clip"
-    multipart_id = await vault.open_multipart(key)
+    multipart_id = (await vault.open_multipart(key)).multipart_id
     stale = await vault.put_part(key, multipart_id, 1, Bytes(b"stale"))
     await vault.put_part(key, multipart_id, 1, Bytes(b"fresh"))
 
@@ -165,7 +165,7 @@ async def test_overwritten_part_never_joins_as_other_bytes(vault: Vault, prefix:
 
 async def test_parts_with_digests_complete(vault: Vault, prefix: str) -> None:
     key = f"{prefix}clip"
-    multipart_id = await vault.open_multipart(key, with_sha256=True)
+    multipart_id = (await vault.open_multipart(key, with_sha256=True)).multipart_id
     parts = [
         await vault.put_part(key, multipart_id, 1, with_digest(FIRST)),
         await vault.put_part(key, multipart_id, 2, with_digest(LAST)),
@@ -183,7 +183,7 @@ async def test_parts_with_digests_complete(vault: Vault, prefix: str) -> None:
 
 
 async def test_part_that_differs_from_its_digest_is_refused(vault: Vault, prefix: str) -> None:
-    multipart_id = await vault.open_multipart(f"{prefix}clip", with_sha256=True)
+    multipart_id = (await vault.open_multipart(f"{prefix}clip", with_sha256=True)).multipart_id
     body = Bytes(FIRST, sha256=hashlib.sha256(LAST).digest())
 
     with pytest.raises(ChunkCorrupted):
@@ -191,7 +191,7 @@ async def test_part_that_differs_from_its_digest_is_refused(vault: Vault, prefix
 
 
 async def test_part_of_an_unknown_upload_is_lost(vault: Vault, prefix: str) -> None:
-    multipart_id = await vault.open_multipart(f"{prefix}clip")
+    multipart_id = (await vault.open_multipart(f"{prefix}clip")).multipart_id
     await vault.abort_multipart(f"{prefix}clip", multipart_id)
 
     with pytest.raises(StoredBytesLost):
@@ -199,7 +199,7 @@ async def test_part_of_an_unknown_upload_is_lost(vault: Vault, prefix: str) -> N
 
 
 async def test_completing_twice_gives_the_same_object(vault: Vault, prefix: str) -> None:
-    multipart_id = await vault.open_multipart(f"{prefix}clip")
+    multipart_id = (await vault.open_multipart(f"{prefix}clip")).multipart_id
     part = await vault.put_part(f"{prefix}clip", multipart_id, 1, Bytes(LAST))
     first = await vault.complete_multipart(f"{prefix}clip", multipart_id, [part])
 
@@ -209,7 +209,7 @@ async def test_completing_twice_gives_the_same_object(vault: Vault, prefix: str)
 
 
 async def test_part_that_was_never_stored_cannot_be_joined(vault: Vault, prefix: str) -> None:
-    multipart_id = await vault.open_multipart(f"{prefix}clip")
+    multipart_id = (await vault.open_multipart(f"{prefix}clip")).multipart_id
     part = await vault.put_part(f"{prefix}clip", multipart_id, 1, Bytes(LAST))
 
     with pytest.raises(StoredBytesLost):
@@ -219,7 +219,7 @@ async def test_part_that_was_never_stored_cannot_be_joined(vault: Vault, prefix:
 
 
 async def test_only_the_last_part_may_be_small(vault: Vault, prefix: str) -> None:
-    multipart_id = await vault.open_multipart(f"{prefix}clip")
+    multipart_id = (await vault.open_multipart(f"{prefix}clip")).multipart_id
     parts = [
         await vault.put_part(f"{prefix}clip", multipart_id, number, Bytes(LAST))
         for number in (1, 2)
@@ -230,7 +230,7 @@ async def test_only_the_last_part_may_be_small(vault: Vault, prefix: str) -> Non
 
 
 async def test_aborted_upload_cannot_be_completed(vault: Vault, prefix: str) -> None:
-    multipart_id = await vault.open_multipart(f"{prefix}clip")
+    multipart_id = (await vault.open_multipart(f"{prefix}clip")).multipart_id
     part = await vault.put_part(f"{prefix}clip", multipart_id, 1, Bytes(LAST))
     await vault.abort_multipart(f"{prefix}clip", multipart_id)
 
@@ -239,7 +239,7 @@ async def test_aborted_upload_cannot_be_completed(vault: Vault, prefix: str) -> 
 
 
 async def test_aborting_twice_is_fine(vault: Vault, prefix: str) -> None:
-    multipart_id = await vault.open_multipart(f"{prefix}clip")
+    multipart_id = (await vault.open_multipart(f"{prefix}clip")).multipart_id
     await vault.abort_multipart(f"{prefix}clip", multipart_id)
 
     await vault.abort_multipart(f"{prefix}clip", multipart_id)
@@ -329,7 +329,7 @@ async def test_sweep_removes_versions_markers_and_uploads_under_its_prefix(
     first = await vault.put_object(f"{prefix}clip/tail-1", Bytes(b"first"))
     await vault.put_object(f"{prefix}clip/tail-1", Bytes(b"second"))
     await vault.delete(f"{prefix}clip/tail-1", None)
-    multipart_id = await vault.open_multipart(f"{prefix}clip/content")
+    multipart_id = (await vault.open_multipart(f"{prefix}clip/content")).multipart_id
     await vault.put_object(f"{prefix}other", Bytes(b"stays"))
 
     removed_count = await vault.sweep(f"{prefix}clip/", keep_key=None)
@@ -343,7 +343,7 @@ async def test_sweep_removes_versions_markers_and_uploads_under_its_prefix(
 
 async def test_sweep_spares_the_key_that_is_kept(vault: Vault, prefix: str) -> None:
     kept = await vault.put_object(f"{prefix}clip/content", Bytes(b"evidence"))
-    multipart_id = await vault.open_multipart(f"{prefix}clip/content")
+    multipart_id = (await vault.open_multipart(f"{prefix}clip/content")).multipart_id
     await vault.put_object(f"{prefix}clip/tail-1", Bytes(b"tail"))
 
     removed_count = await vault.sweep(
@@ -359,7 +359,7 @@ async def test_sweep_removes_multipart_uploads_that_never_became_the_kept_object
     vault: Vault, prefix: str
 ) -> None:
     kept = await vault.put_object(f"{prefix}content", Bytes(b"evidence"))
-    forgotten = await vault.open_multipart(f"{prefix}content")
+    forgotten = (await vault.open_multipart(f"{prefix}content")).multipart_id
 
     removed_count = await vault.sweep(prefix, keep_key=f"{prefix}content")
 

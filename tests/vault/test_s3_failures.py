@@ -38,7 +38,7 @@ async def test_object_is_stored_though_the_first_try_fails(
 async def test_part_is_stored_though_the_first_try_fails(
     faulty_vault: S3Vault, faulty: FaultyS3, prefix: str, fault: Fault
 ) -> None:
-    multipart_id = await faulty_vault.open_multipart(f"{prefix}clip")
+    multipart_id = (await faulty_vault.open_multipart(f"{prefix}clip")).multipart_id
     faulty.fail_next("PUT", fault, query="partNumber")
 
     part = await faulty_vault.put_part(f"{prefix}clip", multipart_id, 1, Bytes(b"part"))
@@ -92,6 +92,18 @@ async def test_full_store_is_told_apart_from_a_busy_one(
         await faulty_vault.put_object(f"{prefix}clip", Bytes(b"x"))
 
 
+@pytest.mark.parametrize("fault", ["500", "stored", "stored_500"])
+async def test_an_upload_that_took_two_requests_may_have_left_another(
+    faulty_vault: S3Vault, faulty: FaultyS3, prefix: str, fault: Fault
+) -> None:
+    at_once = await faulty_vault.open_multipart(f"{prefix}one")
+    faulty.fail_next("POST", fault, query="uploads")
+
+    at_last = await faulty_vault.open_multipart(f"{prefix}two")
+
+    assert (at_once.was_retried, at_last.was_retried) == (False, True)
+
+
 async def test_full_store_cannot_open_an_upload(
     faulty_vault: S3Vault, faulty: FaultyS3, prefix: str
 ) -> None:
@@ -121,7 +133,7 @@ async def test_silent_store_is_given_up_after_the_timeout(
 async def test_upload_completes_though_the_first_try_fails(
     faulty_vault: S3Vault, faulty: FaultyS3, prefix: str, fault: Fault
 ) -> None:
-    multipart_id = await faulty_vault.open_multipart(f"{prefix}clip")
+    multipart_id = (await faulty_vault.open_multipart(f"{prefix}clip")).multipart_id
     part = await faulty_vault.put_part(f"{prefix}clip", multipart_id, 1, Bytes(b"part"))
     faulty.fail_next("POST", fault, query="uploadId")
 
@@ -133,7 +145,7 @@ async def test_upload_completes_though_the_first_try_fails(
 async def test_error_inside_a_200_is_no_completion(
     faulty_vault: S3Vault, faulty: FaultyS3, prefix: str
 ) -> None:
-    multipart_id = await faulty_vault.open_multipart(f"{prefix}clip")
+    multipart_id = (await faulty_vault.open_multipart(f"{prefix}clip")).multipart_id
     part = await faulty_vault.put_part(f"{prefix}clip", multipart_id, 1, Bytes(b"part"))
     faulty.fail_next("POST", "error_in_200", query="uploadId", times=3)
 
@@ -150,7 +162,7 @@ async def test_completed_object_is_recognised_when_its_upload_is_forgotten(
 ) -> None:
     """S3 may answer NoSuchUpload to a repeated completion; the object's tag or our mark tells."""
     faulty.has_opaque_tags = has_opaque_tags
-    multipart_id = await faulty_vault.open_multipart(f"{prefix}clip")
+    multipart_id = (await faulty_vault.open_multipart(f"{prefix}clip")).multipart_id
     part = await faulty_vault.put_part(f"{prefix}clip", multipart_id, 1, Bytes(b"part"))
     faulty.fail_next("POST", fault, query="uploadId")
     faulty.fail_next("POST", "no_such_upload", query="uploadId")
@@ -166,7 +178,7 @@ async def test_other_object_under_the_key_is_not_taken_for_the_completed_one(
     faulty_vault: S3Vault, faulty: FaultyS3, prefix: str, *, has_opaque_tags: bool
 ) -> None:
     faulty.has_opaque_tags = has_opaque_tags
-    multipart_id = await faulty_vault.open_multipart(f"{prefix}clip")
+    multipart_id = (await faulty_vault.open_multipart(f"{prefix}clip")).multipart_id
     part = await faulty_vault.put_part(f"{prefix}clip", multipart_id, 1, Bytes(b"part"))
     await faulty_vault.abort_multipart(f"{prefix}clip", multipart_id)
     await faulty_vault.put_object(f"{prefix}clip", Bytes(b"part"))

@@ -18,7 +18,7 @@ from ingest_service.errors import (
     StoredBytesLost,
     VaultUnavailable,
 )
-from ingest_service.vault import Body, StoreAbilities, StoredObject, StoredPart
+from ingest_service.vault import Body, OpenedMultipart, StoreAbilities, StoredObject, StoredPart
 
 _PAGE_KEYS: Final = 1000
 # Who asks for the first key is mostly answered by the first or second.
@@ -90,7 +90,7 @@ class FileVault:
         for key in self._iterate(prefix, after, _PAGE_KEYS):
             yield key
 
-    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> str:
+    async def open_multipart(self, key: str, *, with_sha256: bool = False) -> OpenedMultipart:
         """Refuse: clips of the simulation fit one part."""
         del with_sha256
         _refuse(f"a multipart upload of {key}")
