@@ -58,7 +58,8 @@ class Passage:
         for writer in (self.near, self.far):
             if is_rude:
                 endpoint = writer.get_extra_info("socket")
-                with suppress(OSError, AttributeError):
+                # uvloop: a socket that is closed already has no descriptor any more.
+                with suppress(OSError, AttributeError, ValueError):
                     endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 writer.transport.abort()
             else:
