@@ -199,7 +199,8 @@ async def test_a_list_read_backward_is_the_same_list(connection, seed):
 async def test_the_searches_take_every_path(connection):
     paths = {
         (choose_path(asked), asked.order)
-        for seed in range(9)
+        # Drawn by chance: of a few, one path is missing now and then.
+        for seed in range(60)
         async for asked in make_searches(connection, 12, seed)
     }
 
