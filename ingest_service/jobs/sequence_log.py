@@ -27,6 +27,8 @@ TICK_S: Final = 0.1
 _LOOK_S: Final = 1.0
 # As long as publishing took, but never so long that docks would wait for it.
 _REST_MAX_S: Final = 0.25
+# Events get their places although the store does not answer: who follows the feed needs no store.
+UNPUBLISHED_WAIT_S: Final = 1.0
 _FOLLOWER_PAUSE_S: Final = 1.0
 _FORKED_PAUSE_S: Final = 10.0
 # The leader asks ten times a second; a batch in hard times takes some seconds. Before that it reads
@@ -81,23 +83,23 @@ async def _lead(connection: Connection, opened: Resources, stop: asyncio.Event) 
     telemetry.LOG_FORKED.set(0)
     publishing: asyncio.Task[float] | None = None
     collecting: asyncio.Task[None] | None = None
-    rest_until = look_at = 0.0
-    is_behind = False
+    sequence_at = look_at = 0.0
     try:
         while not stop.is_set():
             # Asked on the leader's own connection: a broken one ends the lead here.
             waiting = await log.has_queued(connection)
             if publishing is not None and publishing.done():
-                rest_until = publishing.result()
+                sequence_at = min(sequence_at, publishing.result())
                 publishing = None
-            if waiting and (is_behind or (publishing is None and monotonic() >= rest_until)):
+            if waiting and monotonic() >= sequence_at:
                 with spans.job("sequence_log") as found:
                     placed = await sequence_log(
                         sequencer, pool=opened.pool, signer=opened.signer, now=opened.now
                     )
                     found.append(placed)
                 telemetry.LOG_LEAVES.inc(placed)
-                is_behind = placed == BATCH_MAX
+                # The next one when this one is published; soon, too, while the store is away.
+                sequence_at = 0.0 if placed == BATCH_MAX else monotonic() + UNPUBLISHED_WAIT_S
                 look_at = 0.0
             if publishing is None and monotonic() >= look_at:
                 # Without a new one too, now and then: what failed, or what another one left.
