@@ -7,6 +7,7 @@ import pytest
 
 from ingest_service.dev.postgres import EmbeddedPostgres
 from ingest_service.ledger.connection import Pool, open_pool
+from ingest_service.vault.s3 import open_s3_vault
 from tests.actions.engine import Process, describe_recording, make_footage, register_docks
 from tests.actions.life import Life
 from tests.fakes import MemoryVault
@@ -40,6 +41,30 @@ async def life(pool, vault):
     """A ledger of its own, in which months can pass."""
     await register_docks(pool)
     return Life(pool, vault)
+
+
+@pytest.fixture
+async def real_vault(seaweed):
+    """A store with versions and object lock. The tests share its bucket."""
+    async with open_s3_vault(
+        endpoint=seaweed.endpoint,
+        region="us-east-1",
+        bucket=seaweed.bucket,
+        access_key=seaweed.access_key,
+        secret_key=seaweed.secret_key,
+        checks_sha256="yes",
+        connections_max=16,
+        timeout_s=30.0,
+        attempts=3,
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def real_life(pool, real_vault):
+    """As `life`, on a real store; its log goes elsewhere, for one bucket takes one log."""
+    await register_docks(pool)
+    return Life(pool, real_vault, MemoryVault())
 
 
 @pytest.fixture

@@ -1,36 +1,20 @@
 """Holds and erasure against a real store with versions and object lock."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ingest_service.actions.sync_legal_holds import sync_legal_holds
-from ingest_service.vault.s3 import open_s3_vault
-from tests.actions.engine import make_footage, register_docks
+from tests.actions.engine import make_footage
 from tests.actions.life import Life
-from tests.fakes import MemoryVault
 
 pytestmark = pytest.mark.s3
 
 
 @pytest.fixture
-async def life(pool, seaweed):
-    await register_docks(pool)
-    async with open_s3_vault(
-        endpoint=seaweed.endpoint,
-        region="us-east-1",
-        bucket=seaweed.bucket,
-        access_key=seaweed.access_key,
-        secret_key=seaweed.secret_key,
-        checks_sha256="yes",
-        connections_max=8,
-        timeout_s=10.0,
-        attempts=3,
-    ) as vault:
-        # The tests share the bucket, and one bucket takes one log.
-        yield Life(
-            pool, vault, MemoryVault(), footage=make_footage(30, "whole"), locks_objects=True
-        )
+def life(real_life):
+    return replace(real_life, footage=make_footage(30, "whole"), locks_objects=True)
 
 
 async def is_there(life: Life, clip) -> bool:

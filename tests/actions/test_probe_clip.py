@@ -16,7 +16,6 @@ from ingest_service.ledger.connection import reading
 from ingest_service.prober import probe as prober
 from ingest_service.prober.probe import ProbeLimits
 from ingest_service.resources import JobRules
-from ingest_service.vault.s3 import open_s3_vault
 from tests.actions.engine import (
     RULES,
     Process,
@@ -42,24 +41,6 @@ LARGE = replace(RULES, part_bytes=64 * MIB)
 async def life(pool):
     await register_docks(pool)
     return Life(pool, MemoryVault(part_bytes_min=1))
-
-
-@pytest.fixture
-async def stored(pool, seaweed):
-    """As `life`, on a real store; its log goes elsewhere, for tests share the bucket."""
-    await register_docks(pool)
-    async with open_s3_vault(
-        endpoint=seaweed.endpoint,
-        region="us-east-1",
-        bucket=seaweed.bucket,
-        access_key=seaweed.access_key,
-        secret_key=seaweed.secret_key,
-        checks_sha256="yes",
-        connections_max=8,
-        timeout_s=10.0,
-        attempts=3,
-    ) as vault:
-        yield Life(pool, vault, MemoryVault())
 
 
 async def bring(life: Life, footage: bytes, **announced):
@@ -121,14 +102,14 @@ async def test_a_secured_clip_is_described_once_and_its_chain_tells(life):
 
 
 @pytest.mark.s3
-async def test_a_clip_on_a_real_store_is_read_by_ranges(stored):
-    clip_id = await bring(stored, grow_mp4(make_video(has_sound=True), MIB))
+async def test_a_clip_on_a_real_store_is_read_by_ranges(real_life):
+    clip_id = await bring(real_life, grow_mp4(make_video(has_sound=True), MIB))
 
-    facts = await look(stored, await claim(stored))
+    facts = await look(real_life, await claim(real_life))
 
     assert (facts.codec, facts.flags) == ("h264", [])
     assert facts.bytes_read < MIB / 2
-    assert (await recall(stored, clip_id)).width == 64
+    assert (await recall(real_life, clip_id)).width == 64
 
 
 @pytest.mark.parametrize(
