@@ -102,13 +102,6 @@ def _keep_freed_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, _MMAPPED_BYTES_MIN)
 
 
-def calm_collector() -> None:
-    """Look for cycles seldom, and no more at what start-up made: that lives as long as we do."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
-
-
 def create_app(settings: Settings, resources: Resources | None = None) -> FastAPI:
     """Return the application; tests pass resources of their own, which they also close."""
 
@@ -121,7 +114,10 @@ def create_app(settings: Settings, resources: Resources | None = None) -> FastAP
             return
         async with open_resources(settings) as opened:
             app.state.resources = opened
-            calm_collector()
+            # What start-up made lives as long as the process: no collection looks at it again.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
             times = plan_drain(
                 notice_s=settings.drain_notice_s,
                 timeout_s=settings.drain_timeout_s,

@@ -7,6 +7,7 @@ with `python -m loadtest.ten_million` before.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import statistics
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from ingest_service.app import calm_collector
 from ingest_service.ledger import search
 from ingest_service.ledger.connection import Connection, close_pool, open_pool, reading
 from ingest_service.ledger.search import Direction, Listed, Place, Search
@@ -373,6 +373,9 @@ async def measure(connection: Connection, case: Case, rounds: int) -> Figures:
     )
 
 
+_OBJECTS_BEFORE_COLLECTION: Final = 5_000
+
+
 def _read_cpu_ms(pid: int) -> float | None:
     """Return the CPU time of a process on this machine: other loads do not lengthen it much."""
     try:
@@ -389,8 +392,10 @@ async def bench(dsn: str, rounds: int) -> int:
     try:
         async with reading(pool) as connection:
             now, somebody = await pick(connection)
-            # As the API's processes do: else the pauses of a collection are measured.
-            calm_collector()
+            # As the API's processes do (app.py): else the pauses of a collection are measured.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
             _say("| list | clips | p50 ms | p99 ms | Postgres CPU ms | pages | filtered away |")
             _say("|---|---|---|---|---|---|---|")
             for case in make_cases(now, somebody):
